@@ -1,0 +1,1 @@
+"""MONAI Label app: proposals for 3D Slicer, and labels into the ledger of a site."""

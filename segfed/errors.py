@@ -1,0 +1,58 @@
+"""Exceptions raised by segfed.
+
+* SegfedError
+  - ConfigError      a settings, task, site or study file is missing, malformed or contradictory
+  - VolumeError      a file cannot be read as a volume, or holds values that no volume may hold
+  - GeometryError    two volumes that must share a voxel grid do not
+  - LabelError       a label holds values that its task does not know
+  - CaseError        a case is incomplete: an image, a channel or a label is missing
+  - LedgerError      the record of labels is damaged, or a record contradicts it
+  - WeightsError     network weights are damaged, not finite, or made for another network
+  - TrainingError    training cannot start or cannot go on
+  - FederationError  a federated run cannot start or did not finish
+  - ServerError      the label server does not start, or answers with an error
+"""
+
+
+class SegfedError(Exception):
+    """Base class: catch this to handle any failure that segfed explains itself."""
+
+
+class ConfigError(SegfedError, ValueError):
+    """A settings, task, site or study file is missing, malformed or contradictory."""
+
+
+class VolumeError(SegfedError, ValueError):
+    """A file cannot be read as a volume, or holds values that no volume may hold."""
+
+
+class GeometryError(SegfedError, ValueError):
+    """Two volumes that must share a voxel grid do not."""
+
+
+class LabelError(SegfedError, ValueError):
+    """A label holds values that its task does not know."""
+
+
+class CaseError(SegfedError, LookupError):
+    """A case is incomplete: an image, a channel or a label is missing."""
+
+
+class LedgerError(SegfedError, ValueError):
+    """The record of labels is damaged, or a new record contradicts it."""
+
+
+class WeightsError(SegfedError, ValueError):
+    """Network weights are damaged, not finite, or made for another network."""
+
+
+class TrainingError(SegfedError, RuntimeError):
+    """Training cannot start or cannot go on."""
+
+
+class FederationError(SegfedError, RuntimeError):
+    """A federated run cannot start or did not finish."""
+
+
+class ServerError(SegfedError, RuntimeError):
+    """The label server does not start, or answers with an error."""

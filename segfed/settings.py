@@ -1,0 +1,84 @@
+"""Settings files: frozen models, strict about names, with every problem listed at once."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from segfed.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Immutable, and strict about names: a misspelt key is an error, not a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Model = TypeVar("Model", bound=Settings)
+
+
+def load_toml(path: Path, model: type[Model], *, kind: str) -> Model:
+    """Read a TOML file into a settings model.
+
+    Args:
+        path: The file.
+        model: The settings class that the file's tables fill.
+        kind: What the file is, for messages: "task", "site", "study".
+
+    Raises:
+        ConfigError: If the file is missing, is not TOML, or breaks a rule. The message lists
+            every problem with its key, not only the first.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"No {kind} file at {path}. Check the path, or create the file first."
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}. Correct that line.") from error
+    return validated(raw, model, source=str(path))
+
+
+def validated(raw: Any, model: type[Model], *, source: str) -> Model:
+    """Fill a settings model from plain data, explaining every problem.
+
+    Raises:
+        ConfigError: If the data breaks a rule; ``source`` names where it came from.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        known = sorted(set(_known_keys(model)))
+        problems = "\n".join(f"  {_explain(item, known)}" for item in error.errors())
+        count = error.error_count()
+        raise ConfigError(
+            f"{source} has {count} problem{'s' if count > 1 else ''}:\n{problems}"
+        ) from error
+
+
+def _explain(item: ErrorDetails, known: list[str]) -> str:
+    """One line per problem: the dotted key, what is wrong, and the likely fix."""
+    path = [str(part) for part in item["loc"]] or ["file"]
+    key, name = ".".join(path), path[-1]
+    if item["type"] != "extra_forbidden":
+        found = "" if item["type"] in {"missing", "value_error"} else f" (found {item['input']!r})"
+        return f"{key}: {item['msg'].removeprefix('Value error, ')}{found}"
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else f"; known keys: {', '.join(known)}"
+    return f"{key}: unknown key{hint}"
+
+
+def _known_keys(model: type[BaseModel]) -> Iterator[str]:
+    """Names of a model's fields and of the models nested in it."""
+    for name, field in model.model_fields.items():
+        yield name
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _known_keys(kind)

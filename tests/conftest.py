@@ -1,0 +1,23 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def shared_data() -> Callable[[str], Path]:
+    """A function from the name of a real data set to its folder; skips where it is absent."""
+
+    def locate(name: str) -> Path:
+        folder = SHARED_DATA / name
+        if not folder.exists():
+            pytest.skip(f"real data set {name!r} is not at {folder}")
+        return folder
+
+    return locate

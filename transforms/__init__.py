@@ -1,0 +1,1 @@
+"""MONAI transforms from plain arguments: preprocess, augment, postprocess, labels."""
