@@ -1,0 +1,43 @@
+# Every target sets up what it needs; a second call reuses it.
+#   make demo [TASK=kidney_tumor|brain_tumor]   the whole loop on synthetic hospitals, with a report
+#   make test                                   all tests, with coverage
+#   make check                                  format, lint, types, import layers, unit tests
+
+SHELL := /bin/bash
+TASK ?= kidney_tumor
+SEED ?= 0
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: setup demo test check bench clean
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; v == (3, 11) or sys.exit(f"segfed needs Python 3.11 (MONAI Label imports a module that 3.12 removed); {sys.executable} is {v[0]}.{v[1]}. Install Python 3.11, or name it: make setup PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	# torch with what it depends on, because its CUDA libraries differ by machine; the rest as locked
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock torch
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/segfed demo --task $(TASK) --seed $(SEED)
+
+test: $(READY)
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --ignore=tests/integration --cov --cov-report=term
+
+bench: $(READY)
+	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf .venv runs build *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
