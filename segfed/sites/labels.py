@@ -1,0 +1,220 @@
+"""Labels on their way in and out: checked, stored under their hash, recorded, selected."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from segfed.errors import CaseError, LedgerError
+from segfed.files import replacing, sha256_file
+from segfed.protocol import Arm, Split
+from segfed.sites.cases import Case
+from segfed.sites.ledger import Assignment, LabelRecord, NewLabel, Origin, Status
+from segfed.sites.site import Site
+from segfed.volumes import Volume, check_same_grid, read_grid, read_label, write_label
+
+
+@dataclass(frozen=True)
+class LabelledCase:
+    """A case with the label that counts for one arm."""
+
+    case: Case
+    label_path: Path
+    record: LabelRecord
+
+
+def store_label(site_folder: Path, label: Volume | Path) -> str:
+    """Keep a label or proposal under the hash of its file; returns that hash.
+
+    The label is written anew as compressed NIfTI, bytes per voxel where its values allow, so that
+    equal labels have equal hashes and no free text of another program's header stays. A label
+    that is there already is kept.
+
+    Raises:
+        VolumeError: If a file cannot be read as a label.
+    """
+    volume = read_label(label) if isinstance(label, Path) else label
+    if volume.data.size and volume.data.max() <= np.iinfo(np.uint8).max:
+        volume = Volume(volume.data.astype(np.uint8), volume.grid)
+    folder = site_folder / "labels"
+    folder.mkdir(exist_ok=True)
+    # In a folder of its own until the hash is known, so that two writers never meet.
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
+        staged = Path(partial) / "label.nii.gz"
+        write_label(volume, staged)
+        sha256 = sha256_file(staged)
+        target = folder / f"{sha256}.nii.gz"
+        if not target.exists() or sha256_file(target) != sha256:
+            with replacing(target) as replacement:
+                staged.rename(replacement)
+    return sha256
+
+
+def submit_label(
+    site: Site,
+    *,
+    case_id: str,
+    label: Volume | Path,
+    origin: Origin,
+    reader: str,
+    arm: Arm | None = None,
+    proposal_sha256: str | None = None,
+    model_sha256: str | None = None,
+    opened_at: datetime | None = None,
+    submitted_at: datetime | None = None,
+    active_seconds: float | None = None,
+    changed_fraction: float | None = None,
+    status: Status = "submitted",
+) -> LabelRecord:
+    """Check a label, store it and record it; it supersedes the reader's earlier one of that arm.
+
+    The record's arm is what the reader's assignment to the case says. A label whose origin or
+    stated arm contradicts it is kept and flagged, so that no work is lost and none is silently
+    counted.
+
+    Args:
+        site: The site, as loaded.
+        case_id: The case that was labelled.
+        label: The label in the task's values, or its file, on the image's grid.
+        origin: What happened.
+        reader: Who did it.
+        arm: For a reader without an assignment: the arm to record. By default what the origin
+            implies.
+        proposal_sha256: The stored proposal that the reader saw.
+        model_sha256: The model that made it.
+        opened_at: When the reader opened the case.
+        submitted_at: When the label came in; now, unless stated.
+        active_seconds: Time that the reader worked.
+        changed_fraction: Share of proposal and label that the reader changed.
+        status: ``approved`` or ``rejected`` after a review.
+
+    Raises:
+        CaseError: If the site has no such case.
+        GeometryError: If the label does not lie on the image's grid.
+        LabelError: If the label holds a value that the task does not know.
+        VolumeError: If a file cannot be read as a label.
+        LedgerError: If the proposal is not among the site's labels, or the record cannot be kept.
+    """
+    case = site.case(case_id)
+    ledger = site.ledger()
+    if proposal_sha256 is not None and not ledger.label_path(proposal_sha256).exists():
+        raise LedgerError(
+            f"Case {case_id}: the label says that it came from proposal {proposal_sha256[:12]}, "
+            f"expected among {ledger.path.parent / 'labels'}, but it is not there. Store the "
+            "proposal first."
+        )
+    assignment = ledger.assignment(reader, case_id)
+    recorded_arm, contradicts = _arm_of(origin, stated=arm, assignment=assignment)
+    return ledger.append(
+        NewLabel(
+            case_id=case_id,
+            image_sha256=case.image_sha256,
+            label_sha256=store_label(site.folder, checked_label(site, case, label)),
+            origin=origin,
+            assignment=assignment.assignment_id if assignment else None,
+            arm=recorded_arm,
+            reader=reader,
+            proposal_sha256=proposal_sha256,
+            model_sha256=model_sha256,
+            opened_at=opened_at,
+            submitted_at=submitted_at or datetime.now(UTC),
+            active_seconds=active_seconds,
+            changed_fraction=changed_fraction,
+            status="flagged" if contradicts and status != "rejected" else status,
+        )
+    )
+
+
+def checked_label(site: Site, case: Case, label: Volume | Path) -> Volume:
+    """A label that lies on its image's grid, to the last bit, and holds only the task's values.
+
+    Raises:
+        GeometryError: If the label does not lie on the image's grid.
+        LabelError: If the label holds a value that the task does not know.
+        VolumeError: If a file cannot be read.
+    """
+    volume = read_label(label) if isinstance(label, Path) else label
+    image_path = case.channels[site.task.display_channel]
+    image_grid = read_grid(image_path)
+    check_same_grid(
+        volume.grid, image_grid, name=f"Case {case.case_id}: label", reference=str(image_path)
+    )
+    site.task.check_label_values(
+        np.unique(volume.data).tolist(),
+        case_id=case.case_id,
+        path=label if isinstance(label, Path) else Path("the submitted label"),
+    )
+    return Volume(volume.data, image_grid)
+
+
+def select_labels(
+    site: Site, *, split: Split, arm: Arm, required: bool = True
+) -> tuple[LabelledCase, ...]:
+    """The cases of a split with the label that counts for an arm.
+
+    Args:
+        site: The site, as loaded.
+        split: Which cases.
+        arm: Whose labels; another arm's label never stands in.
+        required: Refuse a case without a label instead of leaving it out.
+
+    Raises:
+        CaseError: Naming every case without a label of that arm, or saying that there is none
+            in the split.
+        LedgerError: If a label's file is missing or was altered.
+    """
+    cases, ledger = site.split(split), site.ledger()
+    current = {case.case_id: ledger.current(case.case_id, arm) for case in cases}
+    missing = [case_id for case_id, record in current.items() if record is None]
+    if required and (missing or not cases):
+        raise CaseError(_explain_missing(site, split=split, arm=arm, missing=missing))
+    return tuple(
+        LabelledCase(case, _intact(ledger.label_path(record.label_sha256), record), record)
+        for case in cases
+        if (record := current[case.case_id]) is not None
+    )
+
+
+def _arm_of(
+    origin: Origin, *, stated: Arm | None, assignment: Assignment | None
+) -> tuple[Arm, bool]:
+    """The arm to record, and whether origin or statement contradict it."""
+    implied: Arm = "manual" if origin == "manual" else "assisted"
+    stated = stated or (assignment.arm if assignment else implied)
+    arm = assignment.arm if assignment else stated
+    return arm, not arm == stated == implied
+
+
+def _intact(path: Path, record: LabelRecord) -> Path:
+    """The label's path, if its content is what the record says."""
+    found = sha256_file(path) if path.exists() else None
+    if found != record.label_sha256:
+        what = "is missing" if found is None else f"has the hash {found[:12]}"
+        raise LedgerError(
+            f"Case {record.case_id}: {path} {what}, expected the label of record "
+            f"{record.record_id} with the hash {record.label_sha256[:12]}. "
+            "Restore it from a backup."
+        )
+    return path
+
+
+def _explain_missing(site: Site, *, split: Split, arm: Arm, missing: list[str]) -> str:
+    """Which cases lack a label, and what became of those that had one."""
+    n_cases = len(site.split(split))
+    if not missing:
+        return (
+            f"Site {site.name} ({site.folder}) has no case in split {split!r}, expected at least "
+            "one. Import cases into that split, or leave the site out."
+        )
+    records = [record for case_id in missing for record in site.ledger().records(case_id)]
+    withheld = sorted({f"{r.case_id} ({r.status})" for r in records if r.arm == arm})
+    note = f" Withheld labels do not count: {', '.join(withheld)}." if withheld else ""
+    return (
+        f"Site {site.name} ({site.folder}): {len(missing)} of {n_cases} cases in split {split!r} "
+        f"have no {arm} label that counts: {', '.join(missing)}.{note} Label them, import their "
+        "labels, or leave them out of the split."
+    )

@@ -1,0 +1,150 @@
+"""A site: the folder that a hospital owns, its settings, task and cases."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import PositiveInt
+
+from segfed.errors import CaseError, ConfigError
+from segfed.files import replacing, write_text
+from segfed.protocol import Split
+from segfed.settings import Settings, load_toml
+from segfed.sites.cases import Case, read_cases
+from segfed.sites.ledger import Ledger
+from segfed.sites.tasks import Name, Task, list_tasks, load_task
+
+SITE_FILE = "site.toml"
+LEDGER_FILE = "ledger.sqlite"
+TASK_FILE = "task.toml"
+
+
+class Policy(Settings):
+    """What the hospital allows; checked by its own agent before anything is read."""
+
+    studies: tuple[str, ...] = ("*",)
+    """Names of the studies that may train here; ``*`` stands for any run of letters."""
+
+    minimum_train_cases: PositiveInt = 1
+    """Fewer training cases than this send no weights."""
+
+    minimum_metric_cases: PositiveInt = 1
+    """Fewer scored cases than this send no metric values."""
+
+    minimum_rounds: PositiveInt = 1
+    """Studies shorter than this are refused."""
+
+
+class SiteSettings(Settings):
+    """``site.toml``."""
+
+    name: Name
+    task: str
+    """A built-in task's name, or the path of a task file, relative to ``site.toml``."""
+
+    contact: str = ""
+    data: Literal["real", "synthetic", "rendered"] = "real"
+    """Where the images come from; every report that uses them says so."""
+
+    external: bool = False
+    """An external site never trains: models are only scored on it."""
+
+    policy: Policy = Policy()
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site's folder as it was when it was loaded."""
+
+    folder: Path
+    settings: SiteSettings
+    task: Task
+    cases: tuple[Case, ...]
+
+    @property
+    def name(self) -> str:
+        """The site's name in studies and reports."""
+        return self.settings.name
+
+    def split(self, name: Split) -> tuple[Case, ...]:
+        """The cases of one split, in the order of their import."""
+        return tuple(case for case in self.cases if case.split == name)
+
+    def case(self, case_id: str) -> Case:
+        """One case by its name.
+
+        Raises:
+            CaseError: If the site has no such case.
+        """
+        for case in self.cases:
+            if case.case_id == case_id:
+                return case
+        close = difflib.get_close_matches(case_id, [case.case_id for case in self.cases], n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else "Import it first."
+        raise CaseError(f"Site {self.name} has no case {case_id!r} among {len(self.cases)}. {hint}")
+
+    def ledger(self) -> Ledger:
+        """The record of the site's labels."""
+        return Ledger(self.folder / LEDGER_FILE)
+
+
+def load_site(folder: Path) -> Site:
+    """The site in a folder.
+
+    Raises:
+        ConfigError: If ``site.toml``, the task file or the list of cases is missing or wrong.
+        CaseError: If the list of cases contradicts itself.
+    """
+    settings = load_toml(folder / SITE_FILE, SiteSettings, kind="site")
+    task = load_task(settings.task if settings.task in list_tasks() else folder / settings.task)
+    return Site(folder, settings, task, read_cases(folder, task))
+
+
+def create_site(folder: Path, settings: SiteSettings) -> Site:
+    """A new site without cases, or the one that is there already with the same settings.
+
+    A task file is copied into the site, so that the hospital's folder is complete in itself.
+
+    Args:
+        folder: Where the site will lie.
+        settings: Its settings; a task file's path is relative to the current folder here.
+
+    Raises:
+        ConfigError: If the task does not exist, or another site lies in the folder.
+    """
+    task = load_task(settings.task)
+    builtin = settings.task in list_tasks()
+    stored = settings if builtin else settings.model_copy(update={"task": TASK_FILE})
+    if (folder / SITE_FILE).exists():
+        site = load_site(folder)
+        if (site.settings, site.task) != (stored, task):
+            raise ConfigError(
+                f"{folder} already holds site {site.name!r} (task {site.task.name!r}) with other "
+                f"settings than those given for {settings.name!r} (task {task.name!r}). Choose "
+                f"another folder, or correct {folder / SITE_FILE}."
+            )
+        return site
+    folder.mkdir(parents=True, exist_ok=True)
+    if not builtin:
+        with replacing(folder / TASK_FILE) as staged:
+            shutil.copyfile(settings.task, staged)
+    write_text(folder / SITE_FILE, _as_toml(stored))
+    return load_site(folder)
+
+
+def _as_toml(settings: SiteSettings) -> str:
+    """The settings as a person would write them, the policy in its own table."""
+    content = settings.model_dump(mode="json")
+    policy = content.pop("policy")
+    return f"{_table(content)}\n[policy]\n{_table(policy)}"
+
+
+def _table(content: Mapping[str, Any]) -> str:
+    """Keys and values; JSON's strings, numbers, booleans and lists are TOML's too."""
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in content.items())
