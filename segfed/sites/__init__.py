@@ -1,6 +1,7 @@
 """What a hospital has: tasks, the site folder, cases, labels and their ledger, imports."""
 
 from segfed.sites.cases import Case, add_case, hash_image
+from segfed.sites.check import Problem, check_site, require_ready
 from segfed.sites.labels import (
     LabelledCase,
     checked_label,
@@ -23,18 +24,21 @@ __all__ = [
     "Origin",
     "PlanSettings",
     "Policy",
+    "Problem",
     "Site",
     "SiteSettings",
     "Status",
     "Task",
     "add_case",
     "assign_splits",
+    "check_site",
     "checked_label",
     "create_site",
     "hash_image",
     "list_tasks",
     "load_site",
     "load_task",
+    "require_ready",
     "select_labels",
     "store_label",
     "submit_label",

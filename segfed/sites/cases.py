@@ -193,13 +193,14 @@ def _check_readable(case_id: str, task: Task, channels: Mapping[str, Path | Volu
 
 def _place(source: Path | Volume, target: Path, *, case_id: str) -> None:
     """Write one image file, unless the same content is there already."""
+    unchanged = source if isinstance(source, Path) and source.name.endswith(".nii.gz") else None
+    if unchanged and target.exists() and sha256_file(unchanged) == sha256_file(target):
+        return
     with replacing(target) as staged:
-        if isinstance(source, Volume):
-            write_image(source, staged)
-        elif source.name.endswith(".nii.gz"):
-            shutil.copyfile(source, staged)
+        if unchanged:
+            shutil.copyfile(unchanged, staged)
         else:
-            write_image(read_image(source), staged)
+            write_image(source if isinstance(source, Volume) else read_image(source), staged)
         if target.exists() and sha256_file(target) != sha256_file(staged):
             raise CaseError(
                 f"Case {case_id}: {target} already holds another image than the one to be "
