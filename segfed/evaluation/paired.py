@@ -1,0 +1,144 @@
+"""Two models, or two label strategies, compared on the same cases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from segfed.errors import CaseError
+from segfed.evaluation.statistics import Estimate, SiteValues, finite_values
+
+DEFAULT_MARGIN = 0.02
+"""Largest loss of Dice that still counts as no worse."""
+
+
+@dataclass(frozen=True)
+class NonInferiority:
+    """Whether something is no worse than its rival by more than a margin declared beforehand.
+
+    ``structures`` holds the difference (new minus old) of each declared structure and ``passes``
+    whether it keeps the margin; the verdict is positive only if all of them do.
+    """
+
+    margin: float
+    structures: Mapping[str, Estimate]
+    passes: Mapping[str, bool]
+    is_non_inferior: bool
+    sentence: str
+
+
+def paired_differences(old: SiteValues, new: SiteValues) -> dict[str, dict[str, float]]:
+    """New minus old score of each case of each site.
+
+    Raises:
+        CaseError: If the two were not scored on the same cases; the message names some.
+    """
+    old_cases = {(site, case_id) for site, cases in old.items() for case_id in cases}
+    new_cases = {(site, case_id) for site, cases in new.items() for case_id in cases}
+    if old_cases != new_cases:
+        unpaired = sorted(f"{site}/{case_id}" for site, case_id in old_cases ^ new_cases)
+        raise CaseError(
+            f"Found {len(unpaired)} case(s) that only one of two compared models was scored on: "
+            f"{', '.join(unpaired[:5])}; expected the same cases for both. Score them with both "
+            "models."
+        )
+    return {
+        site: {case_id: _difference(old[site][case_id], value) for case_id, value in cases.items()}
+        for site, cases in new.items()
+    }
+
+
+def judge_non_inferiority(
+    differences: Mapping[str, Estimate],
+    *,
+    margin: float = DEFAULT_MARGIN,
+    new: str = "assisted",
+    old: str = "manual",
+    level: float = 0.95,
+) -> NonInferiority:
+    """Verdict on declared structures, from the intervals of their differences.
+
+    A structure passes if the lower end of its interval lies above minus the margin: a one-sided
+    test at half of 1 - level. Because *all* structures must pass, no correction for their number
+    is due.
+
+    Args:
+        differences: New minus old of each declared structure, for a score where more is better.
+        margin: Largest loss that still counts as no worse, declared before the run.
+        new: What is judged, in words.
+        old: What it is compared with, in words.
+        level: Coverage of the intervals, for the sentence.
+
+    Raises:
+        ValueError: If no structure is declared or the margin is not positive.
+    """
+    if not differences:
+        raise ValueError(
+            "no structure is declared for the non-inferiority test; declare at least one"
+        )
+    if not margin > 0:
+        raise ValueError(f"margin must be positive, got {margin}; declare the largest loss allowed")
+    passes = {
+        name: estimate.ci_low is not None and estimate.ci_low > -margin
+        for name, estimate in differences.items()
+    }
+    is_non_inferior = all(passes.values())
+    failing = [name for name, passed in passes.items() if not passed]
+    details = "; ".join(_describe(name, differences[name], level) for name in differences)
+    if is_non_inferior:
+        verdict = f"Models trained on {new} labels are no worse than on {old} labels"
+        scope = "in every declared structure"
+    else:
+        verdict = f"It is not shown that models trained on {new} labels are no worse than on {old}"
+        scope = f"because of {', '.join(failing)}"
+    return NonInferiority(
+        margin=margin,
+        structures=dict(differences),
+        passes=passes,
+        is_non_inferior=is_non_inferior,
+        sentence=f"{verdict} by more than {margin:g} {scope} ({new} minus {old}: {details}).",
+    )
+
+
+def wilcoxon_holm(differences: Mapping[str, SiteValues]) -> dict[str, float | None]:
+    """Wilcoxon signed-rank p value of each structure, corrected by Holm's method.
+
+    Descriptive only: cases of one site resemble each other, which the test ignores.
+
+    Args:
+        differences: New minus old score of each case of each site, for each structure.
+
+    Returns:
+        Corrected two-sided p values; None for a structure without a finite difference.
+    """
+    raw: dict[str, float] = {}
+    for name, values in differences.items():
+        sites = finite_values(values)
+        if sites:
+            pooled = np.concatenate(list(sites.values()))
+            # Without any difference there is nothing to rank, and no evidence of one.
+            raw[name] = float(stats.wilcoxon(pooled).pvalue) if pooled.any() else 1.0
+    corrected = multipletests(list(raw.values()), method="holm")[1] if raw else []
+    by_name = dict(zip(raw, map(float, corrected), strict=True))
+    return {name: by_name.get(name) for name in differences}
+
+
+def _difference(old: float, new: float) -> float:
+    """New minus old; NaN where both are infinite, because neither is then nearer."""
+    return float(np.nan) if np.isinf(old) and np.isinf(new) else new - old
+
+
+def _describe(name: str, estimate: Estimate, level: float) -> str:
+    """One structure's difference in words."""
+    if estimate.mean is None:
+        return f"{name} unknown, {estimate.reason}"
+    if estimate.ci_low is None or estimate.ci_high is None:
+        return f"{name} {estimate.mean:+.3f} without an interval, {estimate.reason}"
+    return (
+        f"{name} {estimate.mean:+.3f} [{estimate.ci_low:+.3f}, {estimate.ci_high:+.3f}], "
+        f"{level:.0%} interval over {estimate.n} cases"
+    )
