@@ -1,7 +1,8 @@
 """What a hospital has: tasks, the site folder, cases, labels and their ledger, imports."""
 
-from segfed.sites.cases import Case, add_case, hash_image
+from segfed.sites.cases import Case
 from segfed.sites.check import Problem, check_site, require_ready
+from segfed.sites.images import add_case, hash_image
 from segfed.sites.labels import (
     LabelledCase,
     checked_label,
@@ -9,7 +10,8 @@ from segfed.sites.labels import (
     store_label,
     submit_label,
 )
-from segfed.sites.ledger import Assignment, LabelRecord, Ledger, NewLabel, Origin, Status
+from segfed.sites.ledger import Ledger
+from segfed.sites.records import Assignment, LabelRecord, NewLabel, Origin, Status
 from segfed.sites.site import Policy, Site, SiteSettings, create_site, load_site
 from segfed.sites.splits import assign_splits
 from segfed.sites.tasks import PlanSettings, Task, list_tasks, load_task

@@ -1,4 +1,4 @@
-"""The cases of a site: images that are written once, and the list of them."""
+"""The list of a site's cases."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import csv
 import fcntl
 import io
 import re
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from segfed.errors import CaseError, ConfigError
-from segfed.files import replacing, sha256_bytes, sha256_file, write_text
+from segfed.errors import CaseError, ConfigError, SegfedError
+from segfed.files import write_text
 from segfed.protocol import Split
 from segfed.sites.tasks import Task
-from segfed.volumes import Volume, check_same_grid, read_image, write_image
 
 CASES_FILE = "cases.csv"
 _COLUMNS = ("case_id", "patient_id", "split", "image_sha256")
@@ -49,12 +47,6 @@ def channel_paths(site_folder: Path, case_id: str, task: Task) -> dict[str, Path
     }
 
 
-def hash_image(paths: Iterable[Path]) -> str:
-    """The identity of an image: its file's hash, or that of its channels' joined hashes."""
-    hashes = [sha256_file(path) for path in paths]
-    return hashes[0] if len(hashes) == 1 else sha256_bytes("".join(hashes).encode())
-
-
 def check_case_id(case_id: str) -> None:
     """Refuse a name that could leave the site's folder or lose part of itself as a file name.
 
@@ -66,6 +58,17 @@ def check_case_id(case_id: str) -> None:
             f"Case name {case_id!r} cannot be a file name here: expected 1 to 100 letters, "
             "digits, '_' or '-', beginning with a letter or digit. Rename the case."
         )
+
+
+@contextmanager
+def naming_case(case_id: str) -> Iterator[None]:
+    """Put the case's name before the message of any error that lacks it."""
+    try:
+        yield
+    except SegfedError as error:
+        if case_id in str(error):
+            raise
+        raise type(error)(f"Case {case_id}: {error}") from error
 
 
 def read_cases(site_folder: Path, task: Task) -> tuple[Case, ...]:
@@ -89,48 +92,6 @@ def read_cases(site_folder: Path, task: Task) -> tuple[Case, ...]:
     return cases
 
 
-def place_images(
-    site_folder: Path,
-    *,
-    task: Task,
-    case_id: str,
-    patient_id: str,
-    split: Split,
-    channels: Mapping[str, Path | Volume],
-) -> Case:
-    """Put a case's images into the site's folder without listing the case yet.
-
-    A source that is a .nii.gz file already is copied byte by byte, so that the image keeps the
-    hash of its source; anything else is written as NIfTI. Everything is read and checked before
-    anything is written. A file that is there already with the same content is kept.
-
-    Args:
-        site_folder: The site.
-        task: The site's task; ``channels`` must hold exactly its channels.
-        case_id: Letters, digits, ``_`` and ``-``.
-        patient_id: Whose case it is; one patient's cases share a split.
-        split: What the case is for.
-        channels: Source file or volume of every channel.
-
-    Raises:
-        CaseError: If a channel is missing or too much, the name is unsafe, the patient is in
-            another split, or another image lies where this one belongs.
-        GeometryError: If the channels lie on different grids.
-        VolumeError: If a file cannot be read.
-    """
-    check_case_id(case_id)
-    if set(channels) != set(task.channels):
-        raise CaseError(
-            f"Case {case_id} has the channels {sorted(channels)}, but task {task.name!r} needs "
-            f"{list(task.channels)}. Add what is missing, or choose another task."
-        )
-    _check_readable(case_id, task, channels)
-    paths = channel_paths(site_folder, case_id, task)
-    for channel, path in paths.items():
-        _place(channels[channel], path, case_id=case_id)
-    return Case(case_id, patient_id, split, hash_image(paths.values()), paths)
-
-
 def list_case(site_folder: Path, case: Case, *, task: Task) -> None:
     """Add a case to the site's list; from here on it exists. Listing it again changes nothing.
 
@@ -152,61 +113,6 @@ def list_case(site_folder: Path, case: Case, *, task: Task) -> None:
                 )
         _check_list((*cases, case), site_folder / CASES_FILE)
         write_text(site_folder / CASES_FILE, _as_csv((*cases, case)))
-
-
-def add_case(
-    site_folder: Path,
-    *,
-    task: Task,
-    case_id: str,
-    patient_id: str,
-    split: Split,
-    channels: Mapping[str, Path | Volume],
-) -> Case:
-    """Copy or convert a case's images into the site and list it; see `place_images`."""
-    case = place_images(
-        site_folder,
-        task=task,
-        case_id=case_id,
-        patient_id=patient_id,
-        split=split,
-        channels=channels,
-    )
-    list_case(site_folder, case, task=task)
-    return case
-
-
-def _check_readable(case_id: str, task: Task, channels: Mapping[str, Path | Volume]) -> None:
-    """Read every channel once, and refuse those that lie on different grids."""
-    first = None
-    for channel in task.channels:
-        source = channels[channel]
-        grid = (source if isinstance(source, Volume) else read_image(source)).grid
-        first = first or grid
-        check_same_grid(
-            grid,
-            first,
-            name=f"Case {case_id}: channel {channel}",
-            reference=f"channel {task.channels[0]}",
-        )
-
-
-def _place(source: Path | Volume, target: Path, *, case_id: str) -> None:
-    """Write one image file, unless the same content is there already."""
-    unchanged = source if isinstance(source, Path) and source.name.endswith(".nii.gz") else None
-    if unchanged and target.exists() and sha256_file(unchanged) == sha256_file(target):
-        return
-    with replacing(target) as staged:
-        if unchanged:
-            shutil.copyfile(unchanged, staged)
-        else:
-            write_image(source if isinstance(source, Volume) else read_image(source), staged)
-        if target.exists() and sha256_file(target) != sha256_file(staged):
-            raise CaseError(
-                f"Case {case_id}: {target} already holds another image than the one to be "
-                "imported. An image is never overwritten: give the new case another name, or "
-                "remove the file if you are sure that nothing was labelled on it."
-            )
 
 
 def _case_of(row: dict[str, str], site_folder: Path, task: Task) -> Case:

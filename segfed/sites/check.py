@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segfed.errors import CaseError, LedgerError, SegfedError
-from segfed.sites.cases import Case, hash_image
+from segfed.sites.cases import Case, naming_case
+from segfed.sites.images import hash_image
 from segfed.sites.labels import checked_label
 from segfed.sites.site import Site
 from segfed.volumes import read_channels
@@ -67,12 +68,11 @@ def _check_case(site: Site, case: Case) -> Iterator[Problem]:
     """What is wrong with one case's images and labels."""
     display_path = case.channels[site.task.display_channel]
     try:
-        read_channels(case.channels)
-        found = hash_image(case.channels.values())
+        with naming_case(case.case_id):
+            read_channels(case.channels)
+            found = hash_image(case.channels.values())
     except SegfedError as error:
-        message = str(error)
-        prefix = "" if case.case_id in message else f"Case {case.case_id}: "
-        yield Problem(case.case_id, display_path, prefix + message)
+        yield Problem(case.case_id, display_path, str(error))
         return
     if found != case.image_sha256:
         yield Problem(
@@ -85,7 +85,8 @@ def _check_case(site: Site, case: Case) -> Iterator[Problem]:
     for sha256 in dict.fromkeys(r.label_sha256 for r in ledger.records(case.case_id)):
         path = ledger.label_path(sha256)
         try:
-            checked_label(site, case, path)
+            with naming_case(case.case_id):
+                checked_label(site, case, path)
         except SegfedError as error:
             yield Problem(case.case_id, path, str(error))
 

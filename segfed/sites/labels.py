@@ -13,7 +13,7 @@ from segfed.errors import CaseError, LedgerError
 from segfed.files import replacing, sha256_file
 from segfed.protocol import Arm, Split
 from segfed.sites.cases import Case
-from segfed.sites.ledger import Assignment, LabelRecord, NewLabel, Origin, Status
+from segfed.sites.records import Assignment, LabelRecord, NewLabel, Origin, Status
 from segfed.sites.site import Site
 from segfed.volumes import Volume, check_same_grid, read_grid, read_label, write_label
 
@@ -141,7 +141,10 @@ def checked_label(site: Site, case: Case, label: Volume | Path) -> Volume:
     image_path = case.channels[site.task.display_channel]
     image_grid = read_grid(image_path)
     check_same_grid(
-        volume.grid, image_grid, name=f"Case {case.case_id}: label", reference=str(image_path)
+        volume.grid,
+        image_grid,
+        name=f"label of case {case.case_id}",
+        reference=f"image {image_path}",
     )
     site.task.check_label_values(
         np.unique(volume.data).tolist(),

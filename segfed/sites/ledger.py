@@ -5,23 +5,24 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from segfed.errors import LedgerError
-from segfed.files import sha256_file, sha256_json
+from segfed.files import sha256_file
 from segfed.protocol import Arm
-
-Origin = Literal["manual", "ai_corrected", "ai_accepted"]
-Status = Literal["submitted", "approved", "flagged", "rejected"]
-
-COUNTING = ("submitted", "approved")
-"""Statuses of labels that may be trained on and scored against."""
-
-GENESIS = "0" * 64
-"""Stands for the hash before the first record's."""
+from segfed.sites.records import (
+    COUNTING,
+    GENESIS,
+    Assignment,
+    LabelRecord,
+    NewLabel,
+    hash_of,
+    record_of,
+    row_of,
+    utc_text,
+)
 
 _BUSY_SECONDS = 60.0
 _SCHEMA = """
@@ -43,61 +44,6 @@ CREATE TRIGGER IF NOT EXISTS records_stay BEFORE DELETE ON records
 CREATE TRIGGER IF NOT EXISTS records_last BEFORE UPDATE ON records
     BEGIN SELECT RAISE(ABORT, 'label records are never changed'); END;
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewLabel:
-    """What a caller says about a label; the ledger adds its place in the chain."""
-
-    case_id: str
-    image_sha256: str
-    label_sha256: str
-    origin: Origin
-    """What happened."""
-
-    assignment: int | None = None
-    """The assignment under which the reader worked, where there was one."""
-
-    arm: Arm
-    """What the assignment said should happen."""
-
-    reader: str
-    proposal_sha256: str | None = None
-    """The proposal that the reader saw, among the site's label files."""
-
-    model_sha256: str | None = None
-    """The model that made the proposal."""
-
-    opened_at: datetime | None = None
-    submitted_at: datetime
-    active_seconds: float | None = None
-    changed_fraction: float | None = None
-    """Share of the proposal's and label's union that the reader changed."""
-
-    status: Status = "submitted"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelRecord(NewLabel):
-    """One line of the ledger. ``hash`` covers every other field, ``previous_hash`` included."""
-
-    record_id: int
-    supersedes: int | None
-    """The earlier record of the same case, arm and reader that this one replaces."""
-
-    previous_hash: str
-    hash: str
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """Which kind of label a reader was asked to make of a case."""
-
-    assignment_id: int
-    reader: str
-    case_id: str
-    arm: Arm
-    assigned_at: datetime
 
 
 class Ledger:
@@ -128,23 +74,23 @@ class Ledger:
                 "SELECT max(record_id) FROM records WHERE case_id = ? AND arm = ? AND reader = ?",
                 (new.case_id, new.arm, new.reader),
             ).fetchone()
-            row = _as_row(new) | {
+            row = row_of(new) | {
                 "record_id": last[0] + 1 if last else 1,
                 "supersedes": earlier[0],
                 "previous_hash": last[1] if last else GENESIS,
             }
-            row["hash"] = _hash_of(row)
+            row["hash"] = hash_of(row)
             columns, marks = ", ".join(row), ", ".join("?" * len(row))
             connection.execute(
                 f"INSERT INTO records ({columns}) VALUES ({marks})",
                 tuple(row.values()),
             )
             connection.execute("COMMIT")
-        return _as_record(row)
+        return record_of(row)
 
     def records(self, case_id: str | None = None) -> tuple[LabelRecord, ...]:
         """Every record, or those of one case, oldest first."""
-        return tuple(_as_record(row) for row in self._rows(case_id))
+        return tuple(record_of(row) for row in self._rows(case_id))
 
     def current(self, case_id: str, arm: Arm, reader: str | None = None) -> LabelRecord | None:
         """The newest label of a case and arm that counts, from one reader or from anybody.
@@ -167,7 +113,7 @@ class Ledger:
         self, reader: str, case_id: str, arm: Arm, *, at: datetime | None = None
     ) -> Assignment:
         """Ask a reader for one kind of label of a case; a later assignment replaces it."""
-        assigned_at = _utc_text(at or datetime.now(UTC), "assigned_at")
+        assigned_at = utc_text(at or datetime.now(UTC), "assigned_at")
         with self._connection() as connection:
             row_id = connection.execute(
                 "INSERT INTO assignments (reader, case_id, arm, assigned_at) VALUES (?, ?, ?, ?)",
@@ -185,7 +131,10 @@ class Ledger:
                 "WHERE reader = ? AND case_id = ? ORDER BY assignment_id DESC LIMIT 1",
                 (reader, case_id),
             ).fetchone()
-        return Assignment(*row[:4], datetime.fromisoformat(row[4])) if row else None
+        if row is None:
+            return None
+        number, who, which, arm, assigned_at = row
+        return Assignment(number, who, which, arm, datetime.fromisoformat(assigned_at))
 
     def verify(self) -> None:
         """Recompute the chain and the hash of every label file that it names.
@@ -200,7 +149,7 @@ class Ledger:
                 raise self._damage(n_records, "is missing")
             if row["previous_hash"] != previous_hash:
                 raise self._damage(n_records, "does not follow from the record before it")
-            if row["hash"] != _hash_of(row):
+            if row["hash"] != hash_of(row):
                 raise self._damage(n_records, "was altered after it was written")
             previous_hash = row["hash"]
             for sha256 in filter(None, (row["label_sha256"], row["proposal_sha256"])):
@@ -260,44 +209,3 @@ class Ledger:
                 f"{self.path} cannot be used as a ledger: {error}; expected the SQLite file that "
                 "segfed made. Check the path and its permissions, or restore it from a backup."
             ) from error
-
-
-def _as_row(new: NewLabel) -> dict[str, Any]:
-    """A caller's part of a record as SQLite gives it back, so that its hash can be recomputed."""
-    row = asdict(new)
-    for name in ("opened_at", "submitted_at"):
-        row[name] = row[name] and _utc_text(row[name], name)
-    for name in ("active_seconds", "changed_fraction"):
-        row[name] = row[name] if row[name] is None else float(row[name])
-    return row
-
-
-def _as_record(row: dict[str, Any]) -> LabelRecord:
-    times = {name: row[name] and datetime.fromisoformat(row[name]) for name in _TIMES}
-    return LabelRecord(**(row | times))
-
-
-def _hash_of(row: dict[str, Any]) -> str:
-    """Hash of a record's every field but the hash itself."""
-    try:
-        return sha256_json({name: value for name, value in row.items() if name != "hash"})
-    except ValueError as error:
-        raise LedgerError(
-            f"Case {row['case_id']}: a number of its label record is not finite "
-            f"(active_seconds {row['active_seconds']}, changed_fraction "
-            f"{row['changed_fraction']}); expected finite numbers or none at all. Leave out "
-            "what was not measured."
-        ) from error
-
-
-def _utc_text(time: datetime, name: str) -> str:
-    """A time as ISO 8601 in UTC."""
-    if time.tzinfo is None:
-        raise LedgerError(
-            f"{name} {time.isoformat()} has no time zone; expected one, so that times of two "
-            "machines can be compared. Use datetime.now(UTC)."
-        )
-    return time.astimezone(UTC).isoformat()
-
-
-_TIMES = tuple(field.name for field in fields(LabelRecord) if field.name.endswith("_at"))

@@ -102,7 +102,8 @@ def load_site(folder: Path) -> Site:
         CaseError: If the list of cases contradicts itself.
     """
     settings = load_toml(folder / SITE_FILE, SiteSettings, kind="site")
-    task = load_task(settings.task if settings.task in list_tasks() else folder / settings.task)
+    is_file = settings.task.endswith(".toml")
+    task = load_task(folder / settings.task if is_file else settings.task)
     return Site(folder, settings, task, read_cases(folder, task))
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from segfed.errors import CaseError, ConfigError
 from segfed.protocol import Split
-from segfed.sites.cases import Case, list_case, place_images
+from segfed.sites.cases import Case, list_case, naming_case
+from segfed.sites.images import place_images
 from segfed.sites.imports.placement import Placement, place_cases
 from segfed.sites.labels import checked_label, store_label, submit_label
 from segfed.sites.site import SITE_FILE, Site, SiteSettings, create_site, load_site
@@ -19,6 +20,9 @@ from segfed.volumes import Volume, check_same_grid, read_grid, read_label
 
 IMPORT_READER = "import"
 """The reader in whose name hand labels of published data are recorded."""
+
+_SHOWN = 10
+"""Missing files that one message names."""
 
 OnCase = Callable[[int, int], None]
 """Called after each case with the number done and the number in all."""
@@ -126,7 +130,8 @@ def read_source_label(path: Path, *, task: Task, source: str, case_id: str) -> V
 def _import_case(site: Site, case: SourceCase, placement: Placement, *, source: str) -> bool:
     """Whether the case was new: its images first, its label next, its line in the list last."""
     known = any(other.case_id == case.case_id for other in site.cases)
-    label = _read_label_for(case, site.task, source) if case.label is not None else None
+    with naming_case(case.case_id):
+        label = _read_label_for(case, case.label, site.task, source) if case.label else None
     placed = place_images(
         site.folder,
         task=site.task,
@@ -143,17 +148,15 @@ def _import_case(site: Site, case: SourceCase, placement: Placement, *, source: 
     return not known
 
 
-def _read_label_for(case: SourceCase, task: Task, source: str) -> Volume:
+def _read_label_for(case: SourceCase, path: Path, task: Task, source: str) -> Volume:
     """The case's label in the task's values, on the grid of its image."""
-    if case.label is None:
-        raise CaseError(f"Case {case.case_id} has no label file. Add it beside the image.")
-    label = read_source_label(case.label, task=task, source=source, case_id=case.case_id)
+    label = read_source_label(path, task=task, source=source, case_id=case.case_id)
     image_path = case.channels[task.display_channel]
     check_same_grid(
         label.grid,
         read_grid(image_path),
-        name=f"Case {case.case_id}: label {case.label}",
-        reference=str(image_path),
+        name=f"label {path} of case {case.case_id}",
+        reference=f"image {image_path}",
     )
     return label
 
@@ -194,9 +197,11 @@ def _check_complete(cases: Sequence[SourceCase], task: Task) -> None:
             f"case {case.case_id}: {path} is missing" for path in files if not path.is_file()
         ]
     if problems:
+        n_hidden = max(len(problems) - _SHOWN, 0)
+        shown = [*problems[:_SHOWN], *([f"and {n_hidden} more"] if n_hidden else [])]
         raise CaseError(
             f"{len(problems)} file(s) are missing where task {task.name!r} expects "
-            f"{', '.join(task.channels)} for every case: {'; '.join(problems)}. Add the files, or "
+            f"{', '.join(task.channels)} for every case: {'; '.join(shown)}. Add the files, or "
             "leave these cases out with a table."
         )
 
