@@ -22,7 +22,12 @@ from segfed.volumes.grid import Grid
 
 _log = logging.getLogger(__name__)
 
+# The header's length comes first, in the byte order of the writer.
+_BEGINNINGS = ((348).to_bytes(4, "little"), (348).to_bytes(4, "big"))
+_BLOCK_BYTES = 2**20
 _SCANNER = 1  # NIfTI code: the affine leads to the scanner's millimetres
+# What nibabel and gzip raise on damaged files; a damaged shape asks for all memory.
+_DAMAGE = (OSError, EOFError, zlib.error, ValueError, MemoryError, ImageFileError, HeaderDataError)
 # Noise gains nothing from higher levels, and a label is tiny at any.
 _GZIP_LEVEL = 3
 
@@ -64,16 +69,38 @@ def write(path: Path, voxels: NDArray[Any], grid: Grid) -> None:
     image.set_sform(grid.affine, code=_SCANNER)
     image.set_qform(grid.affine, code=_SCANNER)
     with path.open("wb") as file:
-        if path.suffix != ".gz":
+        if _is_compressed(path):
+            with gzip.GzipFile("", "wb", _GZIP_LEVEL, fileobj=file, mtime=0) as stream:
+                image.to_stream(stream)
+        else:
             image.to_stream(file)
-            return
-        with gzip.GzipFile("", "wb", _GZIP_LEVEL, fileobj=file, mtime=0) as stream:
-            image.to_stream(stream)
 
 
-def _opened(path: Path) -> io.BufferedIOBase:
-    """The decompressed content of a file, by its suffix."""
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+class _GzipStream(gzip.GzipFile):
+    """A gzip stream that fills an array block by block, where GzipFile makes a second copy."""
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as the content goes; returns the number of bytes."""
+        view, filled = memoryview(buffer), 0
+        while block := self.read(min(_BLOCK_BYTES, len(view) - filled)):
+            view[filled : filled + len(block)] = block
+            filled += len(block)
+        return filled
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
+    """The decompressed content of a file, by its suffix, if it begins as NIfTI-1 does."""
+    with _GzipStream(path, "rb") if _is_compressed(path) else path.open("rb") as stream:
+        beginning = stream.read(4)
+        if beginning not in _BEGINNINGS:
+            raise ValueError(f"it begins with {beginning!r}")
+        stream.seek(0)
+        yield stream
+
+
+def _is_compressed(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
 
 
 def _grid(image: Any, path: Path) -> Grid:
@@ -105,14 +132,15 @@ def _grid(image: Any, path: Path) -> Grid:
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn what nibabel and gzip raise on damaged files into our own error."""
+    """Turn the errors of a damaged file into our own, which say what to do."""
     try:
         yield
     except (VolumeError, GeometryError):
         raise
-    except (OSError, EOFError, zlib.error, ValueError, ImageFileError, HeaderDataError) as error:
-        reason = str(error) or type(error).__name__
+    except _DAMAGE as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
         raise VolumeError(
             f"Cannot read {path} ({path.stat().st_size} bytes) as NIfTI: {reason}. Expected a "
-            "complete NIfTI-1 file. Copy the file again, or convert it again from its source."
+            "complete NIfTI-1 file, compressed if its name ends in .gz. Copy the file again, or "
+            "convert it again from its source."
         ) from error

@@ -17,6 +17,7 @@ from segfed.volumes.grid import Grid
 
 _log = logging.getLogger(__name__)
 
+_MAX_REASON = 100  # ITK quotes whole lines of files that aren't text
 # ITK stores LPS: flip the first two axes.
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
@@ -98,7 +99,7 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].removeprefix("[nrrd] ")
+        reason = str(error).strip().splitlines()[-1].removeprefix("[nrrd] ")[:_MAX_REASON]
         raise VolumeError(
             f"Cannot read {path} ({path.stat().st_size} bytes) as NRRD: {reason}. Expected a "
             "complete NRRD file. Copy the file again, or convert it again from its source."
