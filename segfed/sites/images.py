@@ -44,8 +44,8 @@ def place_images(
         channels: Source file or volume of every channel.
 
     Raises:
-        CaseError: If a channel is missing or too much, the name is unsafe, the patient is in
-            another split, or another image lies where this one belongs.
+        CaseError: If a channel is missing or too much, the name is unsafe, or another image lies
+            where this one belongs.
         GeometryError: If the channels lie on different grids.
         VolumeError: If a file cannot be read.
     """
@@ -72,7 +72,10 @@ def add_case(
     split: Split,
     channels: Mapping[str, Path | Volume],
 ) -> Case:
-    """Copy or convert a case's images into the site and list it; see `place_images`."""
+    """Copy or convert a case's images into the site and list it.
+
+    Args and errors are those of `place_images` and `list_case`.
+    """
     case = place_images(
         site_folder,
         task=task,

@@ -51,7 +51,8 @@ def place_cases(
     Raises:
         ConfigError: If neither table nor rule names sites, if both do, if there are fewer cases
             than the rule wants, or a split does not exist.
-        CaseError: If the table names a case that is not there.
+        CaseError: If the table names a case that is not there, or puts one patient's cases into
+            two splits.
     """
     table = {row["case_id"]: row for row in rows}
     _check_known(table, patients)
@@ -68,6 +69,7 @@ def place_cases(
             Placement(case_id, patient, site, split_of[case_id])
             for case_id, patient in members.items()
         ]
+    _check_patients(placements)
     return tuple(placements)
 
 
@@ -117,6 +119,20 @@ def _check_known(table: Iterable[str], patients: Mapping[str, str]) -> None:
             f"Found {len(patients)} cases, such as {next(iter(patients), 'none')}. Correct the "
             "table, or add the cases."
         )
+
+
+def _check_patients(placements: Iterable[Placement]) -> None:
+    """Refuse one patient in two splits, also where they are splits of two sites."""
+    first_of: dict[str, Placement] = {}
+    for placement in placements:
+        first = first_of.setdefault(placement.patient_id, placement)
+        if first.split != placement.split:
+            raise CaseError(
+                f"Patient {placement.patient_id} is in split {first.split} (case {first.case_id}) "
+                f"and in split {placement.split} (case {placement.case_id}); expected one split a "
+                "patient, or test figures would be about patients that were trained on. Correct "
+                "the table."
+            )
 
 
 def _sites_by_table(
