@@ -1,0 +1,56 @@
+"""What every command shares: where output goes, how a failure reads, how long work is shown."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+out = Console()
+"""Results: one summary per command, on stdout."""
+
+err = Console(stderr=True)
+"""Progress bars, log lines and errors, on stderr."""
+
+
+def print_json(content: Any) -> None:
+    """Write one JSON document to stdout, for a program to read."""
+    json.dump(content, sys.stdout, indent=2, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def configure_logging(*, verbose: bool) -> None:
+    """Send log lines to stderr: the story of a run, or with ``verbose`` its shapes and timings."""
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=err, show_path=False, log_time_format="%H:%M:%S")],
+        force=True,
+    )
+    for name in ("segfed", "federation", "transforms"):
+        logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def progress_bars() -> Progress:
+    """Progress bars on stderr; on a terminal they move, in a log file they leave one line."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", justify="left"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[note]}[/dim]"),
+        console=err,
+    )

@@ -1,0 +1,68 @@
+"""Entry point: puts the command groups together and turns errors into one paragraph."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from segfed.cli import console, evaluate, site
+from segfed.cli import task as task_commands
+from segfed.errors import SegfedError
+
+app = typer.Typer(
+    name="segfed",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help=(
+        "Train one 3D segmentation model across hospitals without moving an image, and learn "
+        "whether AI-assisted labels are as good to train on as labels drawn by hand."
+    ),
+    epilog="New here? Run [bold]segfed demo[/bold]: the whole loop on made-up hospitals.",
+)
+app.add_typer(task_commands.app, name="task")
+app.add_typer(site.app, name="site")
+app.command(name="evaluate")(evaluate.evaluate)
+
+
+def _print_version(wanted: bool) -> None:
+    """Answer ``--version`` and stop."""
+    if wanted:
+        console.out.print(f"segfed {importlib.metadata.version('segfed')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show debug messages, and the traceback of an error.")
+    ] = False,
+    version: Annotated[  # noqa: ARG001  (answered by its callback)
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    context.obj = verbose
+    console.configure_logging(verbose=verbose)
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 1 an error that segfed explains, 2 wrong usage."""
+    try:
+        app()
+    except SegfedError as error:
+        if "--verbose" in sys.argv:
+            console.err.print_exception()
+        console.err.print(f"[bold red]Error:[/bold red] {escape(str(error))}", highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.err.print("Stopped. What was finished is kept; run the command again to go on.")
+        sys.exit(130)

@@ -1,0 +1,167 @@
+"""``segfed site``: the folder that a hospital owns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+from rich.table import Table
+
+from segfed.cli import console
+from segfed.protocol import Split
+from segfed.sites import SiteSettings, create_site, imports, load_site
+from segfed.sites.imports import ImportSummary
+from segfed.sites.tasks import TASK_SOURCE
+
+app = typer.Typer(no_args_is_help=True, help="A hospital's folder: its cases, labels and policy.")
+
+
+class Format(StrEnum):
+    """How a data set lies on disk."""
+
+    MSD = "msd"
+    BRATS = "brats"
+    KITS = "kits"
+    NIFTI = "nifti"
+
+
+_DEFAULT_SOURCE = {Format.MSD: "msd", Format.NIFTI: TASK_SOURCE}
+"""Formats whose label values mean the same in every data set; the others must say."""
+
+
+@app.command("init")
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder of the new site.")],
+    task: Annotated[str, typer.Option("--task", help="Built-in task, or the path of a task file.")],
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Name in studies and reports; default: the folder's."),
+    ] = None,
+    contact: Annotated[str, typer.Option("--contact", help="Whom to ask about this site.")] = "",
+    external: Annotated[
+        bool, typer.Option("--external", help="Never train here: only score models on its cases.")
+    ] = False,
+) -> None:
+    """Create an empty site; then import cases into it."""
+    settings = SiteSettings(
+        name=name or folder.resolve().name, task=task, contact=contact, external=external
+    )
+    site = create_site(folder, settings)
+    console.out.print(f"Site {site.name} for task {site.task.name} lies in {folder}.")
+
+
+@app.command("import")
+def import_(
+    source: Annotated[
+        Path, typer.Argument(help="Folder of the data set; with --format nifti its CSV table.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the site folders, which are created as needed.")
+    ],
+    data_format: Annotated[Format, typer.Option("--format", help="How the data set lies on disk.")],
+    task: Annotated[str, typer.Option("--task", help="Built-in task, or path of a task file.")],
+    labels_from: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            help="Where the labels come from (msd, brats2021, brats2023, kits19, kits23, or task: "
+            "they already hold the task's values). Picks the task's table of label values.",
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option("--table", help="CSV with case_id and any of site, split, patient_id."),
+    ] = None,
+    sites: Annotated[
+        str | None,
+        typer.Option(
+            "--sites", help="Without a site column: how many cases each site gets, as a=100,b=50."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the split into sites.")] = 0,
+) -> None:
+    """Read a published data set into sites; a case is there whole or not at all."""
+    declared = labels_from or _DEFAULT_SOURCE.get(data_format)
+    if declared is None:
+        raise typer.BadParameter(
+            f"--format {data_format} needs --source: the same label value means different things "
+            "in different years"
+        )
+    if data_format is Format.NIFTI and table is not None:
+        raise typer.BadParameter("with --format nifti the table is the argument itself")
+    with console.progress_bars() as progress:
+        bar = progress.add_task("import", total=None, note="")
+        arguments: dict[str, Any] = {
+            "task": task,
+            "source": declared,
+            "sites": _parse_sites(sites) if sites else None,
+            "seed": seed,
+            "on_case": lambda done, total: progress.update(bar, completed=done, total=total),
+        }
+        if data_format is Format.NIFTI:
+            summary = imports.import_nifti(source, out, **arguments)
+        else:
+            readers: dict[Format, Callable[..., ImportSummary]] = {
+                Format.MSD: imports.import_msd,
+                Format.BRATS: imports.import_brats,
+                Format.KITS: imports.import_kits,
+            }
+            summary = readers[data_format](source, out, table=table, **arguments)
+    console.out.print(_counts_table(summary.counts))
+    console.out.print(
+        f"{summary.n_new} cases imported, {summary.n_known} were there already, "
+        f"{len(summary.left_out)} left out."
+    )
+
+
+@app.command("check")
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Read every image and label, and list everything that would stop a training."""
+    from segfed.sites import check_site
+
+    site = load_site(folder)
+    with console.progress_bars() as progress:
+        bar = progress.add_task(f"check {site.name}", total=len(site.cases), note="")
+        problems = check_site(
+            site, on_case=lambda done, total: progress.update(bar, completed=done, total=total)
+        )
+    if as_json:
+        rows = [{**asdict(problem), "file": str(problem.file)} for problem in problems]
+        console.print_json({"site": site.name, "cases": len(site.cases), "problems": rows})
+    else:
+        console.out.print(_counts_table({site.name: Counter(c.split for c in site.cases)}))
+        for problem in problems:
+            console.out.print(f"[red]✗[/red] {problem.message}", highlight=False)
+        console.out.print(f"{len(site.cases)} cases, {len(problems)} problems.")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _parse_sites(text: str) -> Mapping[str, int | None]:
+    """``a=100,b=50,c`` as cases per site; a name alone takes all that are left."""
+    sizes: dict[str, int | None] = {}
+    for part in text.split(","):
+        name, _, size = part.strip().partition("=")
+        if not name or (size and not size.isdigit()) or name in sizes:
+            raise typer.BadParameter(f"--sites {text!r}: write it as a=100,b=50, each name once")
+        sizes[name] = int(size) if size else None
+    return sizes
+
+
+def _counts_table(counts: Mapping[str, Mapping[Split, int]]) -> Table:
+    """Cases per site and split."""
+    table = Table("site", box=None, header_style="bold")
+    for split in (*get_args(Split), "all"):
+        table.add_column(split, justify="right")
+    for name, count in counts.items():
+        cells = [count.get(split, 0) for split in get_args(Split)]
+        table.add_row(name, *map(str, cells), str(sum(cells)))
+    return table
