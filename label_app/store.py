@@ -1,0 +1,266 @@
+"""The site folder as MONAI Label sees it: cases to read, labels to submit, nothing to overwrite."""
+
+# ruff: noqa: ARG002 -- the signatures are MONAI Label's
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from fastapi import HTTPException
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+
+from label_app.answers import explaining
+from label_app.reading_log import ReadingEvent, ReadingLog
+from label_app.submission import check_intact, last_record, submit_upload
+from segfed.errors import CaseError
+from segfed.files import sha256_file
+from segfed.protocol import Arm
+from segfed.sites import Case, LabelRecord, Site, load_site
+
+_FINAL = DefaultLabelTag.FINAL.value
+
+
+class SiteDatastore(Datastore):
+    """One reader's view of a site.
+
+    It keeps nothing in memory and owns no file: cases come from the site's list, labels go to
+    its ledger. So a case that is imported while the server runs appears by itself, and a server
+    that is killed has nothing to lose. Whatever MONAI Label could otherwise add, change or remove
+    is refused.
+    """
+
+    def __init__(self, site_folder: Path, *, reader: str) -> None:
+        self.site_folder = site_folder
+        self.reader = reader
+        self._log = ReadingLog(self.site.ledger().path)
+
+    @property
+    def site(self) -> Site:
+        """The site as it is now."""
+        return load_site(self.site_folder)
+
+    def case(self, case_id: str) -> Case:
+        """A case by its id, which is the only way in which a request can name an image.
+
+        Raises:
+            HTTPException: 404 if the site has no such case.
+        """
+        try:
+            return self.site.case(case_id)
+        except CaseError as error:
+            raise HTTPException(404, str(error)) from error
+
+    def arm(self, case_id: str) -> Arm | None:
+        """What the reader was asked to do with a case, if anything."""
+        assignment = self.site.ledger().assignment(self.reader, case_id)
+        return assignment.arm if assignment else None
+
+    def open_case(self, case_id: str) -> None:
+        """Note that the reader opens a case.
+
+        Raises:
+            HTTPException: 422 if its image is missing or not the one that was imported.
+        """
+        with explaining():
+            check_intact(self.case(case_id))
+        self._note(case_id, ReadingEvent(datetime.now(UTC), "opened"))
+
+    def note_proposal(self, case_id: str, *, proposal_sha256: str, model_sha256: str) -> None:
+        """Note that the reader is about to see a proposal."""
+        self._note(
+            case_id,
+            ReadingEvent(datetime.now(UTC), "proposed", proposal_sha256, model_sha256),
+        )
+
+    def last_record(self, case_id: str) -> LabelRecord | None:
+        """The reader's newest label of a case."""
+        return last_record(self.site, case_id, reader=self.reader)
+
+    def save_label(
+        self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
+    ) -> str:
+        """Check a submitted label, infer its origin, and record both; returns the case's id.
+
+        Raises:
+            HTTPException: 404 for an unknown case, 422 with the reason for a label that cannot
+                be accepted; the earlier label then stays what it was.
+        """
+        upload = Path(label_filename)
+        try:
+            with explaining(upload):
+                submit_upload(
+                    self.site,
+                    self.case(image_id),
+                    upload=upload,
+                    label_info=label_info.get("label_info"),
+                    reader=self.reader,
+                    events=self._log.events(self.reader, image_id),
+                )
+        except HTTPException:
+            # MONAI Label removes an upload only after an answer without error.
+            upload.unlink(missing_ok=True)
+            raise
+        return image_id
+
+    def _note(self, case_id: str, event: ReadingEvent) -> None:
+        self._log.note(self.reader, case_id, event)
+
+    def _offered(self) -> dict[str, bool]:
+        """Whether the reader is done with each of their cases, in the order of import.
+
+        A reader with assignments gets the assigned cases, a reader without any gets all.
+        """
+        site = self.site
+        ledger = site.ledger()
+        ids = [case.case_id for case in site.cases]
+        assigned = {
+            case_id: assignment.assignment_id
+            for case_id in ids
+            if (assignment := ledger.assignment(self.reader, case_id)) is not None
+        }
+        done = {(r.case_id, r.assignment) for r in ledger.records() if r.reader == self.reader}
+        return {case_id: (case_id, assigned.get(case_id)) in done for case_id in assigned or ids}
+
+    def list_images(self) -> list[str]:
+        """Ids of the reader's cases."""
+        return list(self._offered())
+
+    def get_labeled_images(
+        self, label_tag: str | None = None, labels: list[str] | None = None
+    ) -> list[str]:
+        """Ids of the cases that the reader has labelled."""
+        return [case_id for case_id, is_done in self._offered().items() if is_done]
+
+    def get_unlabeled_images(
+        self, label_tag: str | None = None, labels: list[str] | None = None
+    ) -> list[str]:
+        """Ids of the cases that wait for the reader."""
+        return [case_id for case_id, is_done in self._offered().items() if not is_done]
+
+    def get_image_uri(self, image_id: str) -> str:
+        """Path of the image that a reader sees first; empty for an unknown case."""
+        site = self.site
+        paths = {c.case_id: c.channels[site.task.display_channel] for c in site.cases}
+        return str(paths.get(image_id, ""))
+
+    def get_image(self, image_id: str, params: object = None) -> io.BytesIO:
+        """Content of the image that a reader sees first."""
+        case = self.case(image_id)
+        return io.BytesIO(case.channels[self.site.task.display_channel].read_bytes())
+
+    def get_image_info(self, image_id: str) -> dict[str, Any]:
+        """What Slicer needs to download an image and to see that it arrived whole.
+
+        The path stays empty: Slicer would otherwise open the site's own file, and save into it.
+        Without a checksum Slicer would show a cached image of the same name instead.
+        """
+        path = Path(self.get_image_uri(image_id))
+        if not path.is_file():
+            return {}
+        return {
+            "name": path.name,
+            "path": "",
+            "ts": int(path.stat().st_mtime),
+            "checksum": f"SHA256:{sha256_file(path)}",
+        }
+
+    def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        """Path of the reader's own newest label of a case; empty where there is none.
+
+        Neither another reader's label nor a proposal can be had this way.
+        """
+        record = self.last_record(label_id) if label_tag == _FINAL else None
+        return str(self.site.ledger().label_path(record.label_sha256)) if record else ""
+
+    def get_label(self, label_id: str, label_tag: str, params: object = None) -> io.BytesIO | None:
+        """Content of the reader's own newest label of a case."""
+        uri = self.get_label_uri(label_id, label_tag)
+        return io.BytesIO(Path(uri).read_bytes()) if uri else None
+
+    def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
+        """How the reader's own newest label of a case came about."""
+        record = self.last_record(label_id) if label_tag == _FINAL else None
+        return {"origin": record.origin, "status": record.status} if record else {}
+
+    def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
+        """The case's id under the tag of its label, if the reader has submitted one."""
+        return {_FINAL: image_id} if self.last_record(image_id) else {}
+
+    def get_label_by_image_id(self, image_id: str, tag: str) -> str:
+        """The case's id, if the reader has submitted a label with that tag."""
+        return self.get_labels_by_image_id(image_id).get(tag, "")
+
+    def status(self) -> dict[str, Any]:
+        """How far the reader has come."""
+        offered = self._offered()
+        n_done = sum(offered.values())
+        return {"total": len(offered), "completed": n_done, "label_tags": {_FINAL: n_done}}
+
+    def json(self) -> dict[str, Any]:
+        """The reader's cases in the shape of MONAI Label's own list."""
+        return {
+            "name": self.name(),
+            "description": self.description(),
+            "images_dir": "images",
+            "labels_dir": "labels",
+            "objects": {
+                case_id: {
+                    "image": {"ext": ".nii.gz", "info": {"name": f"{case_id}.nii.gz"}},
+                    "labels": {_FINAL: {"ext": ".nii.gz", "info": {}}} if is_done else {},
+                }
+                for case_id, is_done in self._offered().items()
+            },
+        }
+
+    def name(self) -> str:
+        """The site's name."""
+        return self.site.name
+
+    def description(self) -> str:
+        """The task's title."""
+        return self.site.task.title
+
+    def refresh(self) -> None:
+        """Nothing to do: the site is read anew for every request."""
+
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        """Nothing is kept: MONAI Label's note of who was offered a case is in the reading log."""
+
+    def datalist(self) -> list[dict[str, Any]]:
+        """Nothing: training takes its labels from the ledger."""
+        return []
+
+    def set_name(self, name: str) -> NoReturn:
+        """Refused."""
+        _refuse("rename a site")
+
+    def set_description(self, description: str) -> NoReturn:
+        """Refused."""
+        _refuse("describe a site")
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> NoReturn:
+        """Refused."""
+        _refuse("add an image; `segfed site import` does")
+
+    def remove_image(self, image_id: str) -> NoReturn:
+        """Refused."""
+        _refuse("remove an image")
+
+    def remove_label(self, label_id: str, label_tag: str) -> NoReturn:
+        """Refused."""
+        _refuse("remove a label; submit a better one")
+
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> NoReturn:
+        """Refused."""
+        _refuse("change a label's record")
+
+    def get_dataset_archive(self, limit_cases: int | None) -> NoReturn:
+        """Refused."""
+        _refuse("download all images and labels")
+
+
+def _refuse(what: str) -> NoReturn:
+    raise HTTPException(403, f"The label server does not let anybody {what}.")
