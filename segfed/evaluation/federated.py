@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segfed.evaluation.paired import paired_differences
 from segfed.evaluation.statistics import (
     MINIMUM_CASES,
     SiteValues,
-    bootstrap_means,
     finite_mean,
     finite_values,
     mean_of_site_means,
@@ -148,7 +148,7 @@ def gap_share(
 ) -> GapShare:
     """(federated - local) / (pooled - local), on means of site means, with its interval.
 
-    The cases are resampled within each site, the same ones for all three, as in ``these_sites``.
+    The cases are resampled within each site, the same ones for all three.
 
     Raises:
         CaseError: If the three were not scored on the same cases.
@@ -167,8 +167,7 @@ def gap_share(
             reason=f"the gap from local to pooled, {estimate.mean:+.3f} "
             f"[{estimate.ci_low:+.3f}, {estimate.ci_high:+.3f}], may be 0",
         )
-    draws = {"seed": seed, "n_bootstrap": n_bootstrap}
-    shares = bootstrap_means(closed, **draws) / bootstrap_means(gap, **draws)
+    shares = _resampled_means(closed, seed, n_bootstrap) / _resampled_means(gap, seed, n_bootstrap)
     low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2])
     share = mean_of_site_means(closed) / estimate.mean
     return GapShare(share=share, ci_low=float(low), ci_high=float(high))
@@ -207,6 +206,20 @@ def _on_common_cases(
             for site, cases in both.items()
         },
     )
+
+
+def _resampled_means(values: SiteValues, seed: int, n_bootstrap: int) -> NDArray[np.float64]:
+    """Mean of site means in each resample of the cases within their sites, shape (n_bootstrap,).
+
+    From n cases n - 1 are drawn, which gives the mean its right variance (Rao and Wu 1988,
+    https://doi.org/10.1080/01621459.1988.10478591). The same seed draws the same cases.
+    """
+    rng = np.random.default_rng(seed)
+    means = [
+        site[rng.integers(len(site), size=(n_bootstrap, len(site) - 1))].mean(axis=1)
+        for site in finite_values(values).values()
+    ]
+    return np.asarray(np.mean(means, axis=0))
 
 
 def _value(matrix: Matrix, model: str, test_site: str) -> float:
