@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 # The header's length comes first, in the byte order of the writer.
 _BEGINNINGS = ((348).to_bytes(4, "little"), (348).to_bytes(4, "big"))
-_BLOCK_BYTES = 2**20
+_BLOCK_BYTES = 2**18
 _SCANNER = 1  # NIfTI code: the affine leads to the scanner's millimetres
 # What nibabel and gzip raise on damaged files; a damaged shape asks for all memory.
 _DAMAGE = (OSError, EOFError, zlib.error, ValueError, MemoryError, ImageFileError, HeaderDataError)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 (its documented alias)
+import SimpleITK as sitk
 from numpy.typing import DTypeLike, NDArray
 
 from segfed.errors import GeometryError, VolumeError
