@@ -25,6 +25,7 @@ def write_brats(folder, case_id, suffixes, *, core_value=2):
 def test_names_of_every_year_are_understood(tmp_path):
     write_brats(tmp_path, "BraTS2021_00002", ["_t1", "_t1ce", "_t2", "_flair"])
     write_brats(tmp_path, "BraTS-GLI-00005-001", ["-t1n", "-t1c", "-t2W", "-t2f"])
+    (tmp_path / "._BraTS2021_00002_t1.nii.gz").write_bytes(b"macOS writes such twins")
 
     late, early = find_brats(tmp_path, task=BRAIN)
 

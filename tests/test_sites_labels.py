@@ -116,6 +116,8 @@ def test_a_file_that_is_no_label_is_refused(site, tmp_path):
         ("ai_corrected", "manual", None, ("manual", "flagged")),
         ("ai_corrected", "manual", "assisted", ("manual", "flagged")),
         ("manual", "assisted", "manual", ("assisted", "flagged")),
+        # the program that submits thinks of another arm than the assignment
+        ("manual", "manual", "assisted", ("manual", "flagged")),
         ("ai_corrected", None, "manual", ("manual", "flagged")),
     ],
 )

@@ -46,8 +46,9 @@ def tamper(ledger: Ledger, statement: str) -> None:
         connection.execute(statement)
 
 
-def append_many(path, reader: str) -> None:
-    for _ in range(25):
+def append_many(path, reader: str, start) -> None:
+    start.wait(60)
+    for _ in range(50):
         Ledger(path).append(new_label(LABEL, reader=reader))
 
 
@@ -203,14 +204,15 @@ def test_a_file_that_is_no_ledger_is_explained(tmp_path):
 def test_two_processes_that_create_and_fill_a_ledger_share_one_chain(tmp_path):
     path = tmp_path / "another.sqlite"
     fork = multiprocessing.get_context("fork")
-    workers = [fork.Process(target=append_many, args=(path, name)) for name in ("a", "b")]
+    start = fork.Barrier(2)
+    workers = [fork.Process(target=append_many, args=(path, name, start)) for name in ("a", "b")]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(60)
 
     readers = [record.reader for record in Ledger(path).records()]
-    assert (readers.count("a"), readers.count("b")) == (25, 25)
+    assert (readers.count("a"), readers.count("b")) == (50, 50)
     assert [worker.exitcode for worker in workers] == [0, 0]
     Ledger(path).verify()
 

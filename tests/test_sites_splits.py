@@ -52,6 +52,17 @@ def test_another_seed_gives_another_split_and_the_order_of_cases_plays_no_part()
     assert assign_splits(patients, seed=3) != assign_splits(patients, seed=4)
 
 
+def test_a_patient_with_several_cases_counts_with_all_of_them():
+    # 60 cases of 20 patients: 20 % are 12 cases, which are 4 patients; 10 % are 6, which are 2
+    patients = {f"p{index // 3}-{index % 3}": f"p{index // 3}" for index in range(60)}
+
+    assert Counter(assign_splits(patients, seed=0).values()) == {
+        "test": 12,
+        "validation": 6,
+        "train": 42,
+    }
+
+
 @given(
     patients=st.dictionaries(st.integers(0, 99).map(str), st.sampled_from("abcdefgh"), min_size=1),
     seed=st.integers(0, 9),

@@ -30,16 +30,13 @@ class LabelledCase:
 def store_label(site_folder: Path, label: Volume | Path) -> str:
     """Keep a label or proposal under the hash of its file; returns that hash.
 
-    The label is written anew as compressed NIfTI, bytes per voxel where its values allow, so that
-    equal labels have equal hashes and no free text of another program's header stays. A label
-    that is there already is kept.
+    The label is written anew as compressed NIfTI, so that equal labels have equal hashes and no
+    free text of another program's header stays. A label that is there already is kept.
 
     Raises:
         VolumeError: If a file cannot be read as a label.
     """
     volume = read_label(label) if isinstance(label, Path) else label
-    if volume.data.size and volume.data.max() <= np.iinfo(np.uint8).max:
-        volume = Volume(volume.data.astype(np.uint8), volume.grid)
     folder = site_folder / "labels"
     folder.mkdir(exist_ok=True)
     # In a folder of its own until the hash is known, so that two writers never meet.

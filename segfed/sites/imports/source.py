@@ -142,8 +142,7 @@ def _import_case(site: Site, case: SourceCase, placement: Placement, *, source: 
     )
     if label is not None:
         # The case is not listed yet; the label belongs to it all the same.
-        others = tuple(other for other in site.cases if other.case_id != case.case_id)
-        _record_label(replace(site, cases=(*others, placed)), placed, label)
+        _record_label(replace(site, cases=(*site.cases, placed)), placed, label)
     list_case(site.folder, placed, task=site.task)
     return not known
 
