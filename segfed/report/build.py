@@ -1,0 +1,192 @@
+"""``report.json``: every number of a run, computed from its records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from segfed.evaluation import DEFINITIONS, paired_differences
+from segfed.report.comparison import compare_arms
+from segfed.report.effort import summarize_effort
+from segfed.report.federation import build_matrix, federated_gain, federation_costs
+from segfed.report.finding import data_statement, describe_finding, report_warnings
+from segfed.report.values import MEAN_OF_STRUCTURES, Scores, estimate
+from segfed.study.records import (
+    LABELS_FILE,
+    METRICS,
+    SCORES_FILE,
+    StudyRecord,
+    read_labels,
+    read_scores,
+    read_study,
+)
+
+REPORT_FILE = "report.json"
+
+
+def build_report(run_folder: Path) -> dict[str, Any]:
+    """Every number that the report shows, as plain data for ``report.json``.
+
+    ``dice[regime][arm][structure]`` and its like are the mean of the participating sites' means;
+    a ``local`` score is the mean over all sites' models. ``sites`` and ``external`` hold the same
+    for each site. What a run does not have is ``None`` or left out, never zero.
+
+    Args:
+        run_folder: Where ``segfed study run`` put its records.
+
+    Raises:
+        ConfigError: If the folder holds no finished study.
+    """
+    study = read_study(run_folder)
+    scores = Scores(read_scores(run_folder / SCORES_FILE))
+    labels = read_labels(run_folder / LABELS_FILE)
+    n_bootstrap = study.settings.evaluation.n_bootstrap
+    arms = study.settings.arms
+    structures = (*scores.structures(), MEAN_OF_STRUCTURES)
+    report: dict[str, Any] = {
+        "schema_version": 1,
+        "study": study.settings.name,
+        "task": _task(study),
+        "data": data_statement(study.sites),
+        **_metrics(scores, None, n_bootstrap=n_bootstrap),
+        "overall": _overall(scores, scores.test_sites, n_bootstrap=n_bootstrap),
+        "sites": _by_site(scores, scores.test_sites, n_bootstrap=n_bootstrap),
+        "external": _by_site(scores, sorted(scores.external), n_bootstrap=n_bootstrap),
+        "external_overall": _overall(scores, sorted(scores.external), n_bootstrap=n_bootstrap),
+        "matrix": {
+            arm: {name: build_matrix(scores, arm, name) for name in structures} for arm in arms
+        },
+        "gain": {
+            arm: {
+                name: federated_gain(scores, arm, name, n_bootstrap=n_bootstrap)
+                for name in structures
+            }
+            for arm in arms
+        },
+        "federated_minus": {
+            arm: _against_federated(scores, arm, structures, n_bootstrap=n_bootstrap)
+            for arm in arms
+        },
+        "comparison": compare_arms(scores, labels, study.settings.evaluation),
+        "effort": summarize_effort(labels, n_bootstrap=n_bootstrap),
+        "federation": federation_costs(run_folder, study),
+        "participants": [site.model_dump(mode="json") for site in study.sites],
+        "budget_steps": study.budget_steps,
+        "seeds": list(study.settings.seeds),
+        "methods": _methods(study),
+    }
+    report["warnings"] = [*study.warnings, *report_warnings(report, study)]
+    return {"finding": describe_finding(report), **report}
+
+
+def _metrics(
+    scores: Scores, sites: Iterable[str] | None, *, n_bootstrap: int
+) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
+    """``{metric: {regime: {arm: {structure: estimate}}}}`` over some test sites."""
+    chosen = None if sites is None else tuple(sites)
+    return {
+        metric: {
+            regime: {
+                arm: {
+                    structure: estimate(
+                        scores.values(regime, arm, structure, metric, sites=chosen),
+                        n_bootstrap=n_bootstrap,
+                        with_median=metric == "hd95_mm",
+                    )
+                    for structure in scores.structures()
+                }
+                for arm in arms
+            }
+            for regime, arms in scores.regimes().items()
+        }
+        for metric in METRICS
+    }
+
+
+def _by_site(scores: Scores, sites: Sequence[str], *, n_bootstrap: int) -> dict[str, Any]:
+    """The metrics of each site alone, and the Dice of its own local model where it has one."""
+    return {
+        site: {
+            **_metrics(scores, [site], n_bootstrap=n_bootstrap),
+            "overall": _overall(scores, [site], n_bootstrap=n_bootstrap),
+            "own_local_model": {
+                arm: estimate(
+                    scores.values(
+                        "local", arm, MEAN_OF_STRUCTURES, "dice", train_site=site, sites=[site]
+                    ),
+                    n_bootstrap=n_bootstrap,
+                )
+                for arm in scores.regimes().get("local", ())
+                if site in scores.train_sites("local", arm)
+            },
+        }
+        for site in sites
+    }
+
+
+def _overall(scores: Scores, sites: Iterable[str], *, n_bootstrap: int) -> dict[str, Any]:
+    """Dice of each regime and arm, as the mean over a case's structures."""
+    chosen = tuple(sites)
+    return {
+        regime: {
+            arm: estimate(
+                scores.values(regime, arm, MEAN_OF_STRUCTURES, "dice", sites=chosen),
+                n_bootstrap=n_bootstrap,
+            )
+            for arm in arms
+        }
+        for regime, arms in scores.regimes().items()
+    }
+
+
+def _against_federated(
+    scores: Scores, arm: str, structures: Sequence[str], *, n_bootstrap: int
+) -> dict[str, Any]:
+    """Federated minus each other regime of an arm, in Dice of the same cases."""
+    regimes = {regime for regime, arms in scores.regimes().items() if arm in arms}
+    if "federated" not in regimes:
+        return {}
+    return {
+        other: {
+            name: estimate(
+                paired_differences(
+                    scores.values(other, arm, name, "dice"),
+                    scores.values("federated", arm, name, "dice"),
+                ),
+                n_bootstrap=n_bootstrap,
+            )
+            for name in structures
+        }
+        for other in ("local", "ensemble", "pooled")
+        if other in regimes
+    }
+
+
+def _task(study: StudyRecord) -> dict[str, Any]:
+    """What was segmented."""
+    task = study.task
+    return {
+        "name": task.name,
+        "title": task.title,
+        "modality": task.modality,
+        "structures": {name: list(values) for name, values in task.structures.items()},
+        "tolerance_mm": dict(task.tolerance_mm),
+    }
+
+
+def _methods(study: StudyRecord) -> dict[str, Any]:
+    """How the figures came about: definitions, versions and hashes."""
+    return {
+        "profile": study.settings.evaluation.profile,
+        "definitions": {metric: DEFINITIONS[metric] for metric in METRICS},
+        "n_bootstrap": study.settings.evaluation.n_bootstrap,
+        "plan": study.plan,
+        "plan_sha256": study.plan_sha256,
+        "device": study.device,
+        "versions": study.versions,
+        "models": [
+            model.model_dump(mode="json") for model in study.models if model.regime != "ensemble"
+        ],
+        "n_test_cases": len(study.test_cases),
+    }

@@ -1,0 +1,120 @@
+"""Manual against assisted labels: the difference, its interval and the declared verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from segfed.evaluation import (
+    judge_non_inferiority,
+    new_models,
+    new_sites,
+    paired_differences,
+    seed_spread,
+    these_sites,
+    wilcoxon_holm,
+)
+from segfed.report.values import MEAN_OF_STRUCTURES, Scores, as_json
+from segfed.study.records import LabelRow
+from segfed.study.settings import EvaluationSettings
+
+
+def compare_arms(
+    scores: Scores, labels: tuple[LabelRow, ...], settings: EvaluationSettings
+) -> dict[str, Any] | None:
+    """Assisted minus manual Dice on the same hand-drawn test labels, for each regime.
+
+    Returns:
+        The comparison, or None where the study has one arm only.
+    """
+    regimes = [
+        regime for regime, arms in scores.regimes().items() if {"manual", "assisted"} <= set(arms)
+    ]
+    if not regimes:
+        return None
+    structures = settings.structures or scores.structures()
+    return {
+        "estimand": "these_sites",
+        "metric": "dice",
+        "margin": settings.margin,
+        "declared_structures": list(structures),
+        "design": _design(labels),
+        "primary_regime": "federated" if "federated" in regimes else regimes[0],
+        "regimes": {
+            regime: _compare(scores, regime, structures=structures, settings=settings)
+            for regime in regimes
+        },
+    }
+
+
+def _compare(
+    scores: Scores, regime: str, *, structures: tuple[str, ...], settings: EvaluationSettings
+) -> dict[str, Any]:
+    """The differences of one regime."""
+    differences = {
+        name: paired_differences(
+            scores.values(regime, "manual", name, "dice"),
+            scores.values(regime, "assisted", name, "dice"),
+        )
+        for name in (*scores.structures(), MEAN_OF_STRUCTURES)
+    }
+    estimates = {
+        name: these_sites(values, seed=0, n_bootstrap=settings.n_bootstrap)
+        for name, values in differences.items()
+    }
+    verdict = judge_non_inferiority(
+        {name: estimates[name] for name in structures}, margin=settings.margin
+    )
+    p_values = wilcoxon_holm({name: differences[name] for name in structures})
+    return {
+        "is_non_inferior": verdict.is_non_inferior,
+        "sentence": verdict.sentence,
+        "structures": {
+            name: as_json(estimates[name])
+            | {
+                "is_declared": name in structures,
+                "keeps_margin": verdict.passes.get(name),
+                "p_wilcoxon_holm": p_values.get(name),
+                "sites": {
+                    site: as_json(
+                        these_sites({site: cases}, seed=0, n_bootstrap=settings.n_bootstrap)
+                    )
+                    for site, cases in differences[name].items()
+                },
+            }
+            for name in estimates
+        },
+        "new_sites": {name: as_json(new_sites(differences[name])) for name in structures},
+        "new_models": {
+            name: as_json(new_models(_by_seed(scores, regime, name))) for name in structures
+        },
+        "seed_spread": {
+            name: _number(seed_spread(_by_seed(scores, regime, name))) for name in structures
+        },
+    }
+
+
+def _by_seed(scores: Scores, regime: str, structure: str) -> dict[int, dict[str, dict[str, float]]]:
+    """Differences of each seed that both arms have."""
+    manual = scores.by_seed(regime, "manual", structure, "dice")
+    assisted = scores.by_seed(regime, "assisted", structure, "dice")
+    return {
+        seed: paired_differences(manual[seed], assisted[seed])
+        for seed in manual
+        if seed in assisted
+    }
+
+
+def _design(labels: tuple[LabelRow, ...]) -> str:
+    """``crossover`` where both arms label the same cases, ``parallel`` where they share none."""
+    cases = {
+        arm: {(row.site, row.case) for row in labels if row.arm == arm}
+        for arm in ("manual", "assisted")
+    }
+    if cases["manual"] == cases["assisted"]:
+        return "crossover"
+    return "mixed" if cases["manual"] & cases["assisted"] else "parallel"
+
+
+def _number(value: float) -> float | None:
+    """A number that JSON can hold; NaN is a missing one."""
+    return None if value != value else value

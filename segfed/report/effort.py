@@ -1,0 +1,82 @@
+"""What labelling cost, by arm: time, changed volume, and proposals accepted as they were."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from statistics import mean, median
+from typing import Any
+
+from segfed.evaluation import these_sites
+from segfed.study.records import LabelRow
+
+
+def summarize_effort(labels: Sequence[LabelRow], *, n_bootstrap: int) -> dict[str, Any]:
+    """Effort of each arm and, where both labelled the same cases, the ratio of their times."""
+    arms = dict.fromkeys(row.arm for row in labels)
+    by_arm = {arm: [row for row in labels if row.arm == arm] for arm in arms}
+    sites = dict.fromkeys(row.site for row in labels)
+    return {
+        "arms": {
+            arm: _summary(rows)
+            | {"sites": {site: _summary(r for r in rows if r.site == site) for site in sites}}
+            for arm, rows in by_arm.items()
+        },
+        "time_ratio": _time_ratio(labels, n_bootstrap=n_bootstrap),
+    }
+
+
+def _summary(rows: Iterable[LabelRow]) -> dict[str, Any]:
+    """Counts, and means of what was recorded; None where nothing was."""
+    rows = list(rows)
+    proposed = [row for row in rows if row.proposal_sha256 is not None]
+    accepted = sum(row.origin == "ai_accepted" for row in proposed)
+    return {
+        "n": len(rows),
+        "n_with_proposal": len(proposed),
+        "readers": sorted({row.reader for row in rows}),
+        "accepted_unchanged": accepted / len(proposed) if proposed else None,
+        "changed_fraction_median": _of(median, (row.changed_fraction for row in proposed)),
+        "added_mm3_mean": _of(mean, (row.added_mm3 for row in proposed)),
+        "removed_mm3_mean": _of(mean, (row.removed_mm3 for row in proposed)),
+        "added_path_length_mean": _of(mean, (row.added_path_length for row in proposed)),
+        "active_seconds_mean": _of(mean, (row.active_seconds for row in rows)),
+        "active_seconds_median": _of(median, (row.active_seconds for row in rows)),
+        "n_timed": sum(row.active_seconds is not None for row in rows),
+        "changed_fractions": [
+            row.changed_fraction for row in proposed if row.changed_fraction is not None
+        ],
+        "active_seconds": [row.active_seconds for row in rows if row.active_seconds is not None],
+    }
+
+
+def _of(average: Callable[[list[float]], float], values: Iterable[float | None]) -> float | None:
+    """An average of the values that are there."""
+    known = [value for value in values if value is not None]
+    return average(known) if known else None
+
+
+def _time_ratio(labels: Sequence[LabelRow], *, n_bootstrap: int) -> dict[str, Any] | None:
+    """Geometric mean of assisted over manual seconds, paired by case; None without such pairs."""
+    seconds = {
+        (row.site, row.case, row.arm): row.active_seconds for row in labels if row.active_seconds
+    }
+    logarithms: dict[str, dict[str, float]] = {}
+    for (site, case, arm), assisted in seconds.items():
+        manual = seconds.get((site, case, "manual"))
+        if arm == "assisted" and manual:
+            logarithms.setdefault(site, {})[case] = math.log(assisted / manual)
+    if not logarithms:
+        return None
+    result = these_sites(logarithms, seed=0, n_bootstrap=n_bootstrap)
+    return {
+        "ratio": _exp(result.mean),
+        "ci_low": _exp(result.ci_low),
+        "ci_high": _exp(result.ci_high),
+        "n": result.n,
+    }
+
+
+def _exp(value: float | None) -> float | None:
+    """Back from a logarithm, where there is one."""
+    return None if value is None else math.exp(value)

@@ -1,0 +1,140 @@
+"""What a run found, in sentences that are computed and never typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from segfed.report.text import joined, phrase, words
+from segfed.report.values import MEAN_OF_STRUCTURES
+from segfed.study.records import SiteRecord, StudyRecord
+
+MINIMUM_SEEDS = 5
+"""Fewer seeds than this support no claim about a label strategy, only about these models."""
+
+_DATA = {
+    "synthetic": "Synthetic images and simulated readers: the figures show that the loop works, "
+    "and say nothing about patients.",
+    "rendered": "Images rendered from real masks: shapes are those of patients, intensities are "
+    "computed. The figures say nothing about real scanners.",
+    "real": "Real images, as the sites declare them.",
+}
+
+
+def data_statement(sites: Sequence[SiteRecord]) -> dict[str, Any]:
+    """Which kinds of data a report rests on, and the sentence that says so."""
+    kinds = sorted({site.data for site in sites})
+    if len(kinds) == 1:
+        return {"kinds": kinds, "statement": _DATA[kinds[0]]}
+    parts = [
+        f"{', '.join(site.name for site in sites if site.data == kind)}: {_DATA[kind]}"
+        for kind in kinds
+    ]
+    return {"kinds": kinds, "statement": " ".join(parts)}
+
+
+def describe_finding(report: dict[str, Any]) -> dict[str, Any]:
+    """The headline and the few sentences after it."""
+    sentences = [*_arm_sentences(report), *_regime_sentences(report), *_external_sentence(report)]
+    return {"headline": sentences[0], "sentences": sentences[1:]}
+
+
+def report_warnings(report: dict[str, Any], study: StudyRecord) -> Iterator[str]:
+    """What limits the figures, beside what the run itself warned of."""
+    if report["comparison"] and len(study.settings.seeds) < MINIMUM_SEEDS:
+        yield (
+            f"{len(study.settings.seeds)} training seed(s): the comparison speaks of these models; "
+            f"a claim about the label strategy needs at least {MINIMUM_SEEDS}."
+        )
+    if report["comparison"] and report["comparison"]["design"] != "crossover":
+        yield (
+            f"The arms were labelled in a {report['comparison']['design']} design: their training "
+            "cases are not the same."
+        )
+    for metric in ("dice", "surface_dice"):
+        for regime, arms in report[metric].items():
+            for arm, structures in arms.items():
+                for name, found in structures.items():
+                    if found["n"] == 0:
+                        yield f"{metric} of {name} ({regime}, {arm}) has no finite value."
+
+
+def _arm_sentences(report: dict[str, Any]) -> Iterator[str]:
+    """The verdict on the label arms."""
+    comparison = report["comparison"]
+    if comparison is None:
+        return
+    regime = comparison["primary_regime"]
+    found = comparison["regimes"][regime]
+    difference = found["structures"][MEAN_OF_STRUCTURES]
+    margin = comparison["margin"]
+    if difference["mean"] is None:
+        yield "Manual and assisted labels cannot be compared: no test case has a finite Dice."
+        return
+    if found["is_non_inferior"]:
+        verdict = (
+            f"AI-assisted labels trained a {regime} model no worse than manual labels, by more "
+            f"than {margin:g} Dice in no declared structure"
+        )
+    else:
+        failing = [
+            words(name)
+            for name in comparison["declared_structures"]
+            if not found["structures"][name]["keeps_margin"]
+        ]
+        verdict = (
+            "It is not shown that AI-assisted labels train as good a model as manual labels: "
+            f"{joined(failing)} may lose more than {margin:g} Dice"
+        )
+    yield f"{verdict}."
+    yield (
+        f"Assisted minus manual, {regime}: {phrase(difference, signed=True)} Dice, mean over "
+        f"structures, 95 % interval over {difference['n']} test cases of "
+        f"{len(difference['sites'])} sites."
+    )
+
+
+def _regime_sentences(report: dict[str, Any]) -> Iterator[str]:
+    """The federated model against its rivals, on the labels of the first arm."""
+    overall = report["overall"]
+    if "federated" not in overall:
+        for regime, arms in overall.items():
+            if regime != "untrained":
+                found = next(iter(arms.values()))
+                yield f"The {regime} model reaches a mean Dice of {phrase(found)}."
+        return
+    arm = next(iter(overall["federated"]))
+    untrained = next(iter(overall["untrained"].values()))["mean"]
+    baseline = "" if untrained is None else f"; the untrained network, {untrained:.3f}"
+    yield (
+        f"The federated model ({arm} labels) reaches a mean Dice of "
+        f"{phrase(overall['federated'][arm])}{baseline}."
+    )
+    against = report["federated_minus"][arm]
+    phrases = [
+        f"{_RIVALS[rival]} by {phrase(found[MEAN_OF_STRUCTURES], signed=True)}"
+        for rival, found in against.items()
+    ]
+    if phrases:
+        yield f"It differs from {joined(phrases)} Dice."
+    ensemble = against.get("ensemble", {}).get(MEAN_OF_STRUCTURES)
+    if ensemble and ensemble["mean"] is not None and ensemble["mean"] <= 0:
+        yield "The federation does not beat the ensemble of local models, which needs no rounds."
+
+
+_RIVALS = {
+    "local": "the average local model",
+    "ensemble": "the ensemble of local models",
+    "pooled": "the model trained on pooled data",
+}
+
+
+def _external_sentence(report: dict[str, Any]) -> Iterator[str]:
+    """How the federated model does where nobody trained."""
+    found = report["external_overall"].get("federated")
+    if found and report["external"]:
+        arm, estimate = next(iter(found.items()))
+        yield (
+            f"At {joined(list(report['external']))}, which took no part in training, it reaches "
+            f"{phrase(estimate)} ({arm} labels)."
+        )

@@ -1,0 +1,106 @@
+"""``report.html``: the report as one file that opens anywhere, without any request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from segfed.report import charts, text
+from segfed.report.pictures import Picture
+from segfed.report.values import MEAN_OF_STRUCTURES
+
+_METRIC_NAMES = {
+    "dice": "Dice",
+    "surface_dice": "Surface Dice",
+    "hd95_mm": "95 % Hausdorff distance (mm)",
+}
+
+
+def render_html(report: Mapping[str, Any], *, pictures: Sequence[Picture] = ()) -> str:
+    """The whole report as HTML: styles, charts and pictures inside, no script, no request.
+
+    Args:
+        report: What ``build_report`` made; nothing else is printed.
+        pictures: Overlays of test cases, as ``make_pictures`` draws them.
+    """
+    environment = Environment(
+        loader=PackageLoader("segfed.report", "page"),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": text.number,
+        "phrase": text.phrase,
+        "words": text.words,
+        "size": text.size,
+        "duration": text.duration,
+        "joined": text.joined,
+    }
+    style = Markup(_resource("style.css"))  # noqa: S704  (our own file)
+    return environment.get_template("report.html").render(
+        report=report,
+        style=style,
+        charts=_charts(report),
+        pictures=pictures,
+        regimes=[regime for regime in charts.REGIMES if regime in report["dice"]],
+        structures=list(report["task"]["structures"]),
+        metric_names=_METRIC_NAMES,
+        mean=MEAN_OF_STRUCTURES,
+        missing=text.MISSING,
+    )
+
+
+def _charts(report: Mapping[str, Any]) -> dict[str, list[Markup]]:
+    """The SVG of every chart that the run has figures for, by the section it belongs to."""
+    comparison = report["comparison"]
+    structures = list(report["task"]["structures"])
+    primary = comparison["regimes"][comparison["primary_regime"]] if comparison else None
+    found: dict[str, list[str | None]] = {
+        "regimes": [charts.regime_chart(report, structure) for structure in structures],
+        "forest": [
+            charts.forest_chart(primary, structure, margin=comparison["margin"])
+            for structure in structures
+            if primary
+        ],
+        "slopes": [charts.slope_chart(report, arm) for arm in report["dice"].get("local", {})],
+        "convergence": [charts.convergence_chart(report["federation"])],
+        "changed": [
+            charts.strip_chart(
+                _by_site(report, "changed_fractions"),
+                title="Changed share of proposal and label, by site",
+                digits=2,
+            )
+        ],
+        "seconds": [
+            charts.strip_chart(
+                _by_site(report, "active_seconds"),
+                title="Seconds of work for each label, by site",
+                digits=0,
+            )
+        ],
+    }
+    return {
+        section: [Markup(chart) for chart in drawn if chart]  # noqa: S704  (escaped in svg)
+        for section, drawn in found.items()
+    }
+
+
+def _by_site(report: Mapping[str, Any], key: str) -> dict[str, dict[str, list[float]]]:
+    """One kind of the effort's values by site and arm."""
+    arms = report["effort"]["arms"]
+    return {
+        site: {arm: found["sites"][site][key] for arm, found in arms.items()}
+        for site in report["sites"]
+        if all(site in found["sites"] for found in arms.values())
+    }
+
+
+def _resource(name: str) -> str:
+    """A file of the page's own folder."""
+    return (Path(__file__).parent / "page" / name).read_text(encoding="utf-8")

@@ -1,0 +1,151 @@
+"""The scores of a run, looked up by regime, arm, structure and metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+from segfed.evaluation import Estimate, SiteValues, average_seeds, these_sites
+from segfed.study.records import ScoreRow
+
+MEAN_OF_STRUCTURES = "mean_of_structures"
+"""Stands for the mean over a case's structures, wherever a structure's name is asked for."""
+
+_Member = tuple[int, str]
+"""Seed and training site: which of the models of one regime and arm."""
+
+
+class Scores:
+    """Every score of a run. Values are averaged over seeds, and for ``local`` over all models."""
+
+    def __init__(self, rows: Iterable[ScoreRow]) -> None:
+        self._members: dict[
+            tuple[str, str, str, str], dict[_Member, dict[str, dict[str, float]]]
+        ] = {}
+        self.external: set[str] = set()
+        participating: dict[str, None] = {}
+        for row in rows:
+            if row.external:
+                self.external.add(row.test_site)
+            else:
+                participating[row.test_site] = None
+            members = self._members.setdefault((row.regime, row.arm, row.structure, row.metric), {})
+            tests = members.setdefault((row.seed, row.train_site), {})
+            tests.setdefault(row.test_site, {})[row.case] = row.value
+        self.test_sites = tuple(participating)
+
+    def regimes(self) -> dict[str, tuple[str, ...]]:
+        """The arms of each regime that was scored, in the order of the records."""
+        found: dict[str, dict[str, None]] = {}
+        for regime, arm, _, _ in self._members:
+            found.setdefault(regime, {})[arm] = None
+        return {regime: tuple(arms) for regime, arms in found.items()}
+
+    def structures(self) -> tuple[str, ...]:
+        """The structures that were scored, in the order of the records."""
+        return tuple(dict.fromkeys(structure for _, _, structure, _ in self._members))
+
+    def train_sites(self, regime: str, arm: str) -> tuple[str, ...]:
+        """The sites whose models a regime has; ``all`` for a model of every site."""
+        structure = self.structures()[0]
+        members = self._members.get((regime, arm, structure, "dice"), {})
+        return tuple(dict.fromkeys(train_site for _, train_site in members))
+
+    def values(
+        self,
+        regime: str,
+        arm: str,
+        structure: str,
+        metric: str,
+        *,
+        train_site: str | None = None,
+        sites: Iterable[str] | None = None,
+    ) -> dict[str, dict[str, float]]:
+        """Score of each test case of each site, averaged over the models that made it.
+
+        Args:
+            regime: How the models were trained.
+            arm: On which labels.
+            structure: Its name, or ``MEAN_OF_STRUCTURES`` for the mean of a case's structures.
+            metric: Its name in ``scores.csv``.
+            train_site: Only the local models of this site.
+            sites: Only these test sites; the participating ones by default.
+        """
+        return average_seeds(
+            self.by_seed(regime, arm, structure, metric, train_site=train_site, sites=sites)
+        )
+
+    def by_seed(
+        self,
+        regime: str,
+        arm: str,
+        structure: str,
+        metric: str,
+        *,
+        train_site: str | None = None,
+        sites: Iterable[str] | None = None,
+    ) -> dict[int, dict[str, dict[str, float]]]:
+        """The same as ``values`` for each seed, averaged over a regime's models."""
+        if structure == MEAN_OF_STRUCTURES:
+            parts = [
+                self.by_seed(regime, arm, name, metric, train_site=train_site, sites=sites)
+                for name in self.structures()
+            ]
+            return {seed: _average(part[seed] for part in parts) for seed in parts[0]}
+        members = self._members.get((regime, arm, structure, metric), {})
+        return {
+            seed: _average(
+                self._chosen(tests, sites)
+                for (other, member_site), tests in members.items()
+                if other == seed and train_site in (None, member_site)
+            )
+            for seed in sorted({seed for seed, _ in members})
+        }
+
+    def _chosen(
+        self, tests: dict[str, dict[str, float]], sites: Iterable[str] | None
+    ) -> dict[str, dict[str, float]]:
+        """The wanted test sites among those of one model."""
+        wanted = set(tests) - self.external if sites is None else set(sites)
+        return {site: cases for site, cases in tests.items() if site in wanted}
+
+
+def _average(values: Iterable[SiteValues]) -> dict[str, dict[str, float]]:
+    """Mean of each case over several models or structures, by the rule for seeds."""
+    return average_seeds(dict(enumerate(values)))
+
+
+def estimate(values: SiteValues, *, n_bootstrap: int, with_median: bool = False) -> dict[str, Any]:
+    """Mean, interval and counts for ``report.json``.
+
+    Args:
+        values: Score of each case of each site.
+        n_bootstrap: Samples behind the interval.
+        with_median: Add the median over all cases, infinite ones included (``None`` if it is
+            infinite itself), and the number of infinite ones.
+    """
+    return as_json(these_sites(values, seed=0, n_bootstrap=n_bootstrap)) | (
+        _median(values) if with_median else {}
+    )
+
+
+def as_json(result: Estimate) -> dict[str, Any]:
+    """An estimate as plain data; the count of infinities and a reason only where there are any."""
+    return {
+        key: value
+        for key, value in asdict(result).items()
+        if key not in ("n_infinite", "reason") or value
+    }
+
+
+def _median(values: SiteValues) -> dict[str, Any]:
+    """Median and number of infinite values over all cases."""
+    known = [v for cases in values.values() for v in cases.values() if not math.isnan(v)]
+    middle = median(known) if known else math.inf
+    return {
+        "median": middle if math.isfinite(middle) else None,
+        "n_infinite": sum(math.isinf(value) for value in known),
+    }

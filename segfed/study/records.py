@@ -1,0 +1,225 @@
+"""The records of a run, from which every figure of its report is computed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from segfed.errors import ConfigError
+from segfed.files import write_text
+from segfed.settings import Settings, validated
+from segfed.sites import Task
+from segfed.study.models import ModelId
+from segfed.study.settings import StudySettings
+
+SCORES_FILE = "scores.csv"
+LABELS_FILE = "labels.csv"
+STUDY_FILE = "study.json"
+
+METRICS = ("dice", "surface_dice", "hd95_mm")
+"""What every model is scored by."""
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One line of ``scores.csv``: one metric of one structure in one test case for one model."""
+
+    regime: str
+    arm: str
+    seed: int
+    train_site: str
+    test_site: str
+    external: bool
+    case: str
+    structure: str
+    metric: str
+    value: float
+    """NaN where reference and prediction are empty; distances are infinite where one is."""
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One line of ``labels.csv``: a training label, and what it cost its reader."""
+
+    site: str
+    case: str
+    arm: str
+    reader: str
+    origin: str
+    image_sha256: str
+    label_sha256: str
+    proposal_sha256: str | None
+    model_sha256: str | None
+    active_seconds: float | None
+    changed_fraction: float | None
+    """Changed volume over the volume of proposal and label together."""
+
+    added_mm3: float | None
+    removed_mm3: float | None
+    added_path_length: int | None
+
+
+class SiteRecord(Settings):
+    """A site as it took part."""
+
+    name: str
+    folder: Path
+    data: str
+    external: bool
+    n_train: dict[str, int]
+    """Training labels of each arm."""
+
+    n_validation: int
+    n_test: int
+
+
+class ModelRecord(Settings):
+    """A model as it was trained."""
+
+    regime: str
+    arm: str
+    seed: int
+    train_site: str
+    sha256: str
+    """Of its weights' file; for an ensemble, of its members' hashes."""
+
+    steps: int
+    """Optimizer steps behind it, over all sites; 0 for the untrained network."""
+
+    seconds: float
+    n_cases: int
+
+    @property
+    def model_id(self) -> ModelId:
+        """Which model of the study it is."""
+        return ModelId(self.regime, self.arm, self.seed, self.train_site)
+
+
+class TestCaseRecord(Settings):
+    """A test case and what it was scored against."""
+
+    site: str
+    case: str
+    image_sha256: str
+    reference_sha256: str
+
+
+class StudyRecord(Settings):
+    """``study.json``: the resolved settings, and everything needed to repeat and to check a run."""
+
+    schema_version: int = 1
+    settings: StudySettings
+    task: Task
+    plan: dict[str, Any]
+    plan_sha256: str
+    budget_steps: dict[str, int]
+    """Optimizer steps of one model of each regime; for ``federated`` those of all sites."""
+
+    versions: dict[str, str]
+    device: str
+    sites: tuple[SiteRecord, ...]
+    models: tuple[ModelRecord, ...]
+    test_cases: tuple[TestCaseRecord, ...]
+    warnings: tuple[str, ...]
+
+
+def write_study(out: Path, record: StudyRecord) -> None:
+    """Save a run's settings, versions and hashes beside its results."""
+    write_text(out / STUDY_FILE, record.model_dump_json(indent=2) + "\n")
+
+
+def read_study(run_folder: Path) -> StudyRecord:
+    """The record of a run.
+
+    Raises:
+        ConfigError: If the folder holds no finished study.
+    """
+    path = run_folder / STUDY_FILE
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _no_study(path) from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid JSON: {error}. Run the study again.") from error
+    return validated(raw, StudyRecord, source=str(path))
+
+
+def write_rows(path: Path, rows: Iterable[ScoreRow] | Iterable[LabelRow], kind: type[Any]) -> None:
+    """Write records as CSV in full precision, whole or not at all; ``None`` is an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    write_text(path, text.getvalue())
+
+
+def read_scores(path: Path) -> tuple[ScoreRow, ...]:
+    """The lines of ``scores.csv``.
+
+    Raises:
+        ConfigError: If the file is missing or its columns are others.
+    """
+    return tuple(
+        ScoreRow(
+            **{
+                **row,
+                "seed": int(row["seed"]),
+                "external": row["external"] == "True",
+                "value": float(row["value"]),
+            }
+        )
+        for row in _read(path, ScoreRow)
+    )
+
+
+def read_labels(path: Path) -> tuple[LabelRow, ...]:
+    """The lines of ``labels.csv``.
+
+    Raises:
+        ConfigError: If the file is missing or its columns are others.
+    """
+    numbers = ("active_seconds", "changed_fraction", "added_mm3", "removed_mm3")
+    return tuple(
+        LabelRow(
+            **{
+                **row,
+                **{name: float(row[name]) if row[name] else None for name in numbers},
+                "added_path_length": int(row["added_path_length"])
+                if row["added_path_length"]
+                else None,
+                "proposal_sha256": row["proposal_sha256"] or None,
+                "model_sha256": row["model_sha256"] or None,
+            }
+        )
+        for row in _read(path, LabelRow)
+    )
+
+
+def _read(path: Path, kind: type[Any]) -> list[dict[str, Any]]:
+    """The rows of a CSV file with the columns of a record."""
+    expected = [field.name for field in fields(kind)]
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            reader = csv.DictReader(handle)
+            found, rows = list(reader.fieldnames or ()), list(reader)
+    except FileNotFoundError:
+        raise _no_study(path) from None
+    if found != expected:
+        raise ConfigError(
+            f"{path} begins with the columns {found}, expected {expected}. Run the study again "
+            "with this version: what is unchanged is not computed twice."
+        )
+    return rows
+
+
+def _no_study(path: Path) -> ConfigError:
+    """What to say of a folder without results."""
+    return ConfigError(
+        f"No {path.name} in {path.parent}; expected the folder of a finished study. Run the study "
+        "first, or give the right folder."
+    )

@@ -1,0 +1,138 @@
+"""``study.toml``: which label arms and training regimes are compared, on which sites."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from segfed.errors import ConfigError
+from segfed.protocol import Arm
+from segfed.settings import Settings, load_toml
+from segfed.sites import list_tasks
+
+Regime = Literal["local", "pooled", "ensemble", "federated"]
+Seed = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
+
+
+class Budget(Settings):
+    """How long each model trains, in optimizer steps: a gap of steps is no gap of data."""
+
+    rounds: PositiveInt
+    steps_per_round: PositiveInt
+    """Steps of every site in every round."""
+
+    local_steps: PositiveInt | None = None
+    """Steps of a local model; as many as one site takes in the federation, unless stated."""
+
+    pooled_steps: PositiveInt | None = None
+    """Steps of the pooled model; as many as all sites take together, unless stated."""
+
+    def local(self) -> int:
+        """Steps of a model that one site trains alone."""
+        return self.local_steps or self.rounds * self.steps_per_round
+
+    def pooled(self, *, n_sites: int) -> int:
+        """Steps of the model that trains on the cases of all sites."""
+        return self.pooled_steps or n_sites * self.rounds * self.steps_per_round
+
+
+class EvaluationSettings(Settings):
+    """How models are compared; declared before the run."""
+
+    profile: Literal["generic"] = "generic"
+    """Metrics and their rules for empty masks."""
+
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """Largest loss of Dice at which assisted labels still count as no worse than manual ones."""
+
+    structures: tuple[str, ...] = ()
+    """Structures that must all stay within the margin; every structure where none is named."""
+
+    n_bootstrap: Annotated[int, Field(ge=100)] = 2000
+    """Samples behind each interval."""
+
+
+class StudySettings(Settings):
+    """Everything that a study depends on; saved beside its results."""
+
+    name: Name
+    task: str
+    """A built-in task's name, or the path of a task file, relative to the study file."""
+
+    sites: Annotated[tuple[Path, ...], Field(min_length=1)]
+    """Folders of the sites that train, relative to the study file."""
+
+    external_sites: tuple[Path, ...] = ()
+    """Folders of sites that never train: models are only scored on their test cases."""
+
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = ("manual",)
+    regimes: Annotated[tuple[Regime, ...], Field(min_length=1)] = (
+        "local",
+        "pooled",
+        "ensemble",
+        "federated",
+    )
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    train_split: Literal["warmup", "train"] = "train"
+    """``warmup`` trains the model that proposes, ``train`` the models that are compared."""
+
+    budget: Budget
+    plan: dict[str, Any] = {}
+    """Changes to the task's network plan, by its keys."""
+
+    evaluation: EvaluationSettings = EvaluationSettings()
+    device: str = "auto"
+    """``cpu``, ``cuda``, or ``auto`` for the fastest there is."""
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        for key in ("sites", "external_sites", "arms", "regimes", "seeds"):
+            values = getattr(self, key)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key} lists something twice: {', '.join(map(str, values))}")
+        both = sorted(str(path) for path in set(self.sites) & set(self.external_sites))
+        if both:
+            raise ValueError(
+                f"{', '.join(both)} cannot be both in sites and in external_sites: an external "
+                "site never trains"
+            )
+        if "ensemble" in self.regimes and "local" not in self.regimes:
+            raise ValueError("regime 'ensemble' averages the local models: add 'local' to regimes")
+        if "federated" in self.regimes and len(self.sites) < 2:
+            raise ValueError(
+                f"regime 'federated' needs at least 2 sites, got {len(self.sites)}: add a site, "
+                "or remove 'federated' from regimes"
+            )
+        return self
+
+
+def load_study(path: Path) -> StudySettings:
+    """The study in a TOML file, its paths made absolute.
+
+    Raises:
+        ConfigError: If the file is missing or breaks a rule; every problem is listed at once,
+            with a suggestion for each misspelt key.
+    """
+    settings = load_toml(path, StudySettings, kind="study")
+    folder = path.resolve().parent
+    missing = [
+        str(site)
+        for site in (*settings.sites, *settings.external_sites)
+        if not (folder / site).is_dir()
+    ]
+    if missing:
+        raise ConfigError(
+            f"{path} names site folders that are not there: {', '.join(missing)}; expected them "
+            f"relative to {folder}. Correct the paths, or create the sites first."
+        )
+    builtin = settings.task in list_tasks() or not settings.task.endswith(".toml")
+    return settings.model_copy(
+        update={
+            "sites": tuple((folder / site).resolve() for site in settings.sites),
+            "external_sites": tuple((folder / site).resolve() for site in settings.external_sites),
+            "task": settings.task if builtin else str((folder / settings.task).resolve()),
+        }
+    )
