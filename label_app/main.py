@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,14 @@ class SegfedLabelApp(MONAILabelApp):
     """Serves a site's cases to 3D Slicer and takes labels back.
 
     MONAI Label wants a direct subclass of its own class, in a file called ``main.py``. The
-    settings come from ``--conf``: ``site`` is the site's folder, ``reader`` who works,
-    ``device`` where the model runs.
+    studies are the ``images`` folder of a site; ``--conf reader NAME`` says who works, by default
+    the operating system's user, and ``--conf device cpu`` where the model runs.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
-        self._store = SiteDatastore(Path(conf["site"]), reader=conf["reader"])
+        self._store = SiteDatastore(
+            Path(studies).parent, reader=conf.get("reader") or getpass.getuser()
+        )
         self._device = conf.get("device", "auto")
         task = self._store.site.task
         super().__init__(

@@ -58,7 +58,6 @@ def server_command(
         *("--host", HOST),
         *("--port", str(port)),
         *("--uvicorn_app", "label_app.gate:app"),
-        *("--conf", "site", str(site_folder.resolve())),
         *("--conf", "reader", reader),
         *("--conf", "device", device),
     )

@@ -1,0 +1,184 @@
+"""The requests that 3D Slicer's MONAI Label module sends, and what it makes of the answers."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from segfed.errors import ServerError
+from segfed.files import sha256_bytes
+from segfed.sites import Task
+from segfed.volumes import Grid, Volume, check_same_grid, read_grid, read_label, write_label
+
+_TIMEOUT_SECONDS = 300.0
+"""A large volume on a slow processor takes minutes to segment."""
+
+
+class SlicerClient:
+    """One connection to a label server, for labels of one task.
+
+    Slicer works with named segments. It numbers them by their place in its list when it exports
+    them, and names what it imports by the order of the values it finds; so does this client.
+    """
+
+    def __init__(self, url: str, task: Task, *, client_id: str) -> None:
+        self._task = task
+        self._client_id = client_id
+        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    def info(self) -> dict[str, Any]:
+        """What the server offers.
+
+        Raises:
+            ServerError: If its labels are not those of the task.
+        """
+        info: dict[str, Any] = _checked(self._http.get("/info/")).json()
+        expected = sorted(self._task.labels, key=lambda name: self._task.labels[name])
+        if info["labels"] != expected:
+            raise ServerError(
+                f"The label server at {self._http.base_url} offers the labels {info['labels']}, "
+                f"expected {expected} for task {self._task.name!r}. Connect to another server."
+            )
+        return info
+
+    def next_sample(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        """The next case by the server's first strategy; empty when none is left."""
+        strategy = next(iter(info["strategies"]))
+        answer = self._http.post(f"/activelearning/{strategy}", json={"client_id": self._client_id})
+        sample: dict[str, Any] = _checked(answer).json()
+        return sample
+
+    def download_grid(self, sample: Mapping[str, Any]) -> Grid:
+        """Download a case's image and return its grid.
+
+        Raises:
+            ServerError: If the image's checksum is not the one that was announced.
+        """
+        image = _checked(self._http.get("/datastore/image", params={"image": sample["id"]}))
+        found = f"SHA256:{sha256_bytes(image.content)}"
+        if found != sample["checksum"]:
+            raise ServerError(
+                f"The image of case {sample['id']} arrived with the checksum {found}, expected "
+                f"{sample['checksum']}. Download it again."
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / Path(str(sample["name"])).name
+            path.write_bytes(image.content)
+            return read_grid(path)
+
+    def propose(
+        self, info: Mapping[str, Any], case_id: str, *, grid: Grid
+    ) -> NDArray[np.uint8] | None:
+        """The proposal (I, J, K) of the task's model; None if the server offers no model.
+
+        Raises:
+            GeometryError: If the proposal is not on the image's grid.
+            ServerError: If the server refuses, or answers without a label.
+        """
+        if self._task.name not in info["models"]:
+            return None
+        wishes = {"result_extension": ".nrrd", "result_dtype": "uint8"}
+        params = json.dumps(wishes | {"client_id": self._client_id})
+        answer = self._http.post(
+            f"/infer/{self._task.name}",
+            params={"image": case_id},
+            files={"params": (None, params)},
+        )
+        parts = _parts(_checked(answer))
+        label = _read(parts["image"])
+        check_same_grid(
+            label.grid, grid, name=f"proposal for case {case_id}", reference="served image"
+        )
+        names = json.loads(parts["params"])["label_names"]
+        found = np.unique(label.data[label.data > 0]).tolist()
+        ordered = sorted(names, key=lambda name: names[name])
+        values = zip(found, (self._task.labels[name] for name in ordered), strict=True)
+        return _renumbered(label.data[0], dict(values))
+
+    def save(self, info: Mapping[str, Any], case_id: str, label: Volume) -> dict[str, Any]:
+        """Submit a label in the task's values; returns what Slicer would show.
+
+        Raises:
+            ServerError: If the server refuses the label.
+        """
+        numbers = {name: number for number, name in enumerate(info["labels"], start=1)}
+        exported = _renumbered(
+            label.data, {self._task.labels[name]: number for name, number in numbers.items()}
+        )
+        params = {
+            "label_info": [{"name": name, "idx": number} for name, number in numbers.items()],
+            "model": next(iter(info["models"]), ""),
+            "client_id": self._client_id,
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "label.nii.gz"
+            write_label(Volume(exported, label.grid), path)
+            content = path.read_bytes()
+        answer = self._http.put(
+            "/datastore/label",
+            params={"image": case_id},
+            data={"params": json.dumps(params)},
+            files={"label": ("label.nii.gz", content)},
+        )
+        saved: dict[str, Any] = _checked(answer).json()
+        return saved
+
+
+def _renumbered(label: NDArray[Any], values: Mapping[int, int]) -> NDArray[np.uint8]:
+    """A label with other values; 0 stays 0."""
+    result = np.zeros(label.shape, dtype=np.uint8)
+    for old, new in values.items():
+        result[label == old] = new
+    return result
+
+
+def _read(content: bytes) -> Volume:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "proposal.nrrd"
+        path.write_bytes(content)
+        return read_label(path)
+
+
+def _parts(answer: httpx.Response) -> dict[str, bytes]:
+    """The parts of a multipart answer by name; httpx writes them but does not read them."""
+    kind, _, boundary = answer.headers["content-type"].partition("boundary=")
+    if not kind.startswith("multipart/") or not boundary:
+        raise ServerError(
+            f"{answer.url} answered with {kind!r}, expected multipart: a label and what it "
+            "holds. Look into the server's log."
+        )
+    parts = {}
+    for part in (b"\r\n" + answer.content).split(b"\r\n--" + boundary.strip('"').encode())[1:-1]:
+        head, _, body = part.partition(b"\r\n\r\n")
+        name = head.partition(b' name="')[2].partition(b'"')[0]
+        parts[name.decode()] = body
+    return parts
+
+
+def _checked(answer: httpx.Response) -> httpx.Response:
+    """The answer, unless the server refused."""
+    if answer.is_success:
+        return answer
+    raise ServerError(
+        f"The label server answered {answer.request.method} {answer.url} with HTTP "
+        f"{answer.status_code}, expected success: {answer.text[:1000]}"
+    )
