@@ -1,0 +1,46 @@
+"""Training and prediction of a 3D UNet: plan, network, weights, cache, training, bundle."""
+
+from segfed.engine.bundle import Lineage, Model, load_bundle, write_bundle
+from segfed.engine.cache import PreparedCase, prepare
+from segfed.engine.device import select_device
+from segfed.engine.network import UNet, build_network
+from segfed.engine.plan import Plan, make_plan, read_plan
+from segfed.engine.prediction import predict_label, predict_scores, validation_dice
+from segfed.engine.training import LocalTrainer, TrainSummary, train_local
+from segfed.engine.weights import (
+    State,
+    check_weights,
+    copy_state,
+    from_bytes,
+    read_weights,
+    to_bytes,
+    write_weights,
+)
+
+__all__ = [
+    "Lineage",
+    "LocalTrainer",
+    "Model",
+    "Plan",
+    "PreparedCase",
+    "State",
+    "TrainSummary",
+    "UNet",
+    "build_network",
+    "check_weights",
+    "copy_state",
+    "from_bytes",
+    "load_bundle",
+    "make_plan",
+    "predict_label",
+    "predict_scores",
+    "prepare",
+    "read_plan",
+    "read_weights",
+    "select_device",
+    "to_bytes",
+    "train_local",
+    "validation_dice",
+    "write_bundle",
+    "write_weights",
+]

@@ -1,0 +1,61 @@
+"""Which device computes, and in which precision."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from segfed.errors import ConfigError
+
+
+def select_device(name: str) -> torch.device:
+    """The device that a setting means: ``auto`` takes a CUDA device where there is one.
+
+    Raises:
+        ConfigError: If the name is unknown, or names a device that this machine lacks.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in {"cpu", "cuda"}:
+        raise ConfigError(f"device {name!r} is unknown; expected 'auto', 'cpu' or 'cuda'.")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"device {name!r} was asked for, but PyTorch {torch.__version__} finds no CUDA device "
+            "here. Use 'cpu' or 'auto', or install the driver and a CUDA build of PyTorch."
+        )
+    return device
+
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def place(network: Network, device: torch.device) -> Network:
+    """The network itself, moved to a device; channels last, which convolutions like better."""
+    network.to(device)
+    # PyTorch's stubs lack this keyword.
+    return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
+
+
+def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
+    """A context that computes in bfloat16 where the device has matrix units for it.
+
+    A CPU without them would emulate bfloat16 at a fraction of its float32 speed.
+    """
+    if has_bfloat16_units(device):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def has_bfloat16_units(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -1,0 +1,130 @@
+"""The 3D UNet that every site trains."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from monai.networks.utils import pixelshuffle, pixelunshuffle
+from torch import nn
+
+from segfed.engine.plan import Plan
+
+
+class UNet(nn.Module):
+    """A plain 3D UNet: two convolutions a level, instance norm, leaky ReLU, as in nnU-Net.
+
+    With ``stem_stride`` 2 each block of 2x2x2 voxels becomes 8 channels before the first
+    convolution, and the logits are shuffled back after the last one: the finest level, where
+    nearly all of the time goes, then works on an eighth of the voxels.
+
+    Instance norm keeps no statistics of the training data, so weights are all that there is to
+    average, and small batches do no harm.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        out_channels: int,
+        features: Sequence[int],
+        stem_stride: int = 1,
+        deep_supervision: bool = False,
+    ) -> None:
+        """Build the network with PyTorch's default random weights.
+
+        Args:
+            in_channels: Image channels.
+            out_channels: Label values, background among them.
+            features: Channels of each level, finest first; each level halves the one before it.
+            stem_stride: 1, or 2 to work at half resolution.
+            deep_supervision: Also give logits at every coarser level of the decoder but the
+                coarsest, for training.
+        """
+        super().__init__()
+        self.stem_stride = stem_stride
+        block = stem_stride**3
+        inputs = [in_channels * block, *features[:-1]]
+        self.encoder = nn.ModuleList(
+            _level(before, after, stride=1 if depth == 0 else 2)
+            for depth, (before, after) in enumerate(zip(inputs, features, strict=True))
+        )
+        pairs = list(itertools.pairwise(features))
+        self.upsample = nn.ModuleList(
+            nn.ConvTranspose3d(coarse, fine, kernel_size=2, stride=2) for fine, coarse in pairs
+        )
+        self.decoder = nn.ModuleList(_level(2 * fine, fine, stride=1) for fine, _ in pairs)
+        n_heads = max(1, len(pairs) - 1) if deep_supervision else 1
+        self.heads = nn.ModuleList(
+            nn.Conv3d(width, out_channels * block, kernel_size=1) for width in features[:n_heads]
+        )
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K, I, J, K) of an image (B, C, I, J, K)."""
+        return self.at_scales(image)[0]
+
+    def at_scales(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Logits at full resolution, then at each coarser one that is supervised."""
+        if self.stem_stride > 1:
+            image = pixelunshuffle(image, spatial_dims=3, scale_factor=self.stem_stride)
+        skips = []
+        for level in self.encoder:
+            image = level(image)
+            skips.append(image)
+        image = skips.pop()
+        scales: list[torch.Tensor] = []
+        for depth in reversed(range(len(self.decoder))):
+            image = self.upsample[depth](image)
+            image = self.decoder[depth](torch.cat([image, skips.pop()], dim=1))
+            if depth < len(self.heads):
+                scales.insert(0, self._logits(image, depth))
+        return scales
+
+    def _logits(self, image: torch.Tensor, depth: int) -> torch.Tensor:
+        """The head of one level, its logits back on the voxels before the stem."""
+        logits: torch.Tensor = self.heads[depth](image)
+        if self.stem_stride > 1:
+            logits = pixelshuffle(logits, spatial_dims=3, scale_factor=self.stem_stride)
+        return logits
+
+
+def build_network(plan: Plan, *, seed: int) -> UNet:
+    """The plan's network with weights that depend on nothing but the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = UNet(**network_arguments(plan))  # type: ignore[arg-type]
+        for module in network.modules():
+            if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+                nn.init.kaiming_normal_(module.weight, a=_SLOPE)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+    return network
+
+
+def network_arguments(plan: Plan) -> dict[str, object]:
+    """The keyword arguments of ``UNet`` that build a plan's network; plain JSON values."""
+    return {
+        "in_channels": len(plan.channels),
+        "out_channels": plan.n_classes,
+        "features": list(plan.features),
+        "stem_stride": plan.stem_stride,
+        "deep_supervision": plan.deep_supervision,
+    }
+
+
+_SLOPE = 0.01
+
+
+def _level(before: int, after: int, *, stride: int) -> nn.Sequential:
+    """Two convolutions, the first of which may halve the resolution."""
+    return nn.Sequential(*_convolution(before, after, stride), *_convolution(after, after, 1))
+
+
+def _convolution(before: int, after: int, stride: int) -> list[nn.Module]:
+    """Convolution, instance norm and leaky ReLU; the norm's own shift makes a bias needless."""
+    return [
+        nn.Conv3d(before, after, kernel_size=3, stride=stride, padding=1, bias=False),
+        nn.InstanceNorm3d(after, affine=True),
+        nn.LeakyReLU(_SLOPE, inplace=True),
+    ]

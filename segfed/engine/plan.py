@@ -1,0 +1,99 @@
+"""The plan: everything about network, patches and intensities that all sites must share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from segfed.files import sha256_json
+from segfed.settings import validated
+from segfed.sites import PlanSettings, Task
+
+# Raised when the same plan comes to mean other voxels, so that caches are made anew.
+_PREPROCESSING_VERSION = 1
+
+
+class Plan(PlanSettings):
+    """A task's plan settings, with what the network must know about the task itself.
+
+    Plain JSON values: a plan travels in the manifest that hospitals approve, and lies in every
+    published model.
+    """
+
+    task: str
+    modality: Literal["CT", "MR"]
+    channels: tuple[str, ...]
+    """Image channels, in the order in which the network sees them."""
+
+    labels: dict[str, int]
+    structures: dict[str, tuple[int, ...]]
+    """What is trained for: named sets of label values, which may overlap."""
+
+    window_hu: tuple[float, float] | None
+    """CT only: intensities (lower, upper) mapped to 0 and 1."""
+
+    @model_validator(mode="after")
+    def _coarsest_level_has_a_mean(self) -> Self:
+        step = 2 ** (len(self.features) - 1) * self.stem_stride
+        if all(size == step for size in self.patch_voxels):
+            raise ValueError(
+                f"patch_voxels {self.patch_voxels} shrink to a single voxel after "
+                f"{len(self.features)} levels with stem_stride {self.stem_stride}, which instance "
+                "norm cannot scale; enlarge the patch or remove a level from features"
+            )
+        return self
+
+    @property
+    def n_classes(self) -> int:
+        """Classes of the network: a class index is a label value, and 0 the background."""
+        return 1 + max(self.labels.values())
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the canonical JSON."""
+        return sha256_json(self.model_dump(mode="json"))
+
+    @property
+    def preprocessing_sha256(self) -> str:
+        """Hash of what decides the preprocessed voxels: other settings leave caches valid."""
+        return sha256_json(
+            {
+                "version": _PREPROCESSING_VERSION,
+                "spacing_mm": self.spacing_mm,
+                "window_hu": self.window_hu,
+                "channels": self.channels,
+            }
+        )
+
+
+def make_plan(task: Task, overrides: Mapping[str, Any] | None = None) -> Plan:
+    """A task's plan, with some of its settings replaced.
+
+    Args:
+        task: The task.
+        overrides: Settings of ``PlanSettings`` by name, as the ``plan`` table of a study file
+            states them.
+
+    Raises:
+        ConfigError: If a setting is unknown or breaks a rule; every problem is listed.
+    """
+    settings = validated(
+        {**task.plan.model_dump(), **(overrides or {})},
+        PlanSettings,
+        source=f"the plan of task {task.name!r}",
+    )
+    about_task = task.model_dump(
+        include={"modality", "channels", "labels", "structures", "window_hu"}
+    )
+    return read_plan({**settings.model_dump(), **about_task, "task": task.name})
+
+
+def read_plan(content: Mapping[str, Any]) -> Plan:
+    """A plan from plain values, as a manifest or a published model holds them.
+
+    Raises:
+        ConfigError: If a setting is missing, unknown or breaks a rule; every problem is listed.
+    """
+    return validated(dict(content), Plan, source=f"the plan of task {content.get('task')!r}")

@@ -1,0 +1,143 @@
+"""From an image to a label on the image's own grid."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from monai.data.utils import compute_importance_map
+from torch import nn
+from torch.nn.functional import pad
+
+from segfed.engine.cache import PreparedCase
+from segfed.engine.device import mixed_precision, place
+from segfed.engine.plan import Plan
+from segfed.evaluation import dice, structure_mask
+from segfed.evaluation.masks import bounding_box
+from segfed.volumes import Volume
+from transforms import as_metatensor, preprocess, restore
+
+# Neighbouring windows overlap by half, so that every voxel lies well inside one of them.
+_STRIDE_FRACTION = 0.5
+_WINDOWS_PER_BATCH = 4
+
+
+def predict_label(
+    networks: Sequence[nn.Module], plan: Plan, volume: Volume, *, device: torch.device
+) -> Volume:
+    """The label of an image, on the image's own grid.
+
+    Args:
+        networks: One network, or several whose probabilities are averaged.
+        plan: The plan that they were trained by.
+        volume: The image (C, I, J, K), its channels in the plan's order, on any grid.
+        device: Where to compute; the networks are moved there.
+
+    Returns:
+        uint8, shape (1, I, J, K).
+    """
+    data = preprocess(spacing_mm=plan.spacing_mm, window_hu=plan.window_hu)(
+        {"image": as_metatensor(volume.data.astype(np.float32, copy=False), volume.grid.affine)}
+    )["image"]
+    scores = predict_scores(networks, plan, data.as_tensor(), device=device)
+    label = restore(
+        scores,
+        affine=data.affine,
+        target_affine=volume.grid.affine,
+        target_shape=volume.grid.shape,
+    )
+    return Volume(label.cpu().numpy()[None], volume.grid)
+
+
+@torch.inference_mode()
+def predict_scores(
+    networks: Sequence[nn.Module], plan: Plan, image: torch.Tensor, *, device: torch.device
+) -> torch.Tensor:
+    """Class probabilities of a preprocessed image, from windows weighted towards their centres.
+
+    Only the box around what the image shows (body or brain: voxels that are not 0) is computed;
+    the rest is background.
+
+    Args:
+        networks: One network, or several whose probabilities are averaged.
+        plan: The plan that they were trained by.
+        image: Shape (C, I, J, K), on RAS axes at the plan's spacing.
+        device: Where to compute.
+
+    Returns:
+        Shape (K, I, J, K), float32, on the CPU.
+    """
+    networks = [place(network, device).eval() for network in networks]
+    scores = torch.zeros((plan.n_classes, *image.shape[1:]))
+    scores[0] = 1
+    box = bounding_box((image != 0).any(dim=0).numpy())
+    if box is not None:
+        here = (slice(None), *box)
+        scores[here] = _slide(networks, plan, image[here], device)
+    return scores
+
+
+def validation_dice(
+    network: nn.Module, plan: Plan, cases: Sequence[PreparedCase], *, device: torch.device
+) -> dict[str, float]:
+    """Mean Dice of each structure over preprocessed cases, on their resampled grid.
+
+    Meant for choosing between states of one training; published figures are measured on the
+    images' own grids. NaN for a structure that is empty in label and prediction of every case.
+    """
+    rows: dict[str, list[float]] = {name: [] for name in plan.structures}
+    for case in cases:
+        image = torch.from_numpy(np.array(case.image))
+        predicted = predict_scores([network], plan, image, device=device).argmax(dim=0).numpy()
+        for name, values in plan.structures.items():
+            rows[name].append(
+                dice(structure_mask(case.label, values), structure_mask(predicted, values))
+            )
+    return {
+        name: float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+        for name, values in rows.items()
+    }
+
+
+def _slide(
+    networks: Sequence[nn.Module], plan: Plan, image: torch.Tensor, device: torch.device
+) -> torch.Tensor:
+    """Class probabilities (K, I, J, K) of an image with at least one voxel."""
+    patch = plan.patch_voxels
+    missing = [max(0, size - have) for size, have in zip(patch, image.shape[1:], strict=True)]
+    before = [gap // 2 for gap in missing]
+    margins = [(low, gap - low) for low, gap in zip(before, missing, strict=True)]
+    padded = pad(image, [side for margin in reversed(margins) for side in margin])
+    weight = compute_importance_map(patch, mode="gaussian", sigma_scale=0.125).float()
+    total = torch.zeros((plan.n_classes, *padded.shape[1:]))
+    weights = torch.zeros(padded.shape[1:])
+    windows = list(_windows(padded.shape[1:], patch))
+    for start in range(0, len(windows), _WINDOWS_PER_BATCH):
+        chosen = windows[start : start + _WINDOWS_PER_BATCH]
+        batch = torch.stack([padded[(slice(None), *window)] for window in chosen]).to(device)
+        batch = batch.contiguous(memory_format=torch.channels_last_3d)
+        with mixed_precision(device):
+            logits = [network(batch) for network in networks]
+        probability = torch.stack([one.float().softmax(dim=1) for one in logits]).mean(dim=0)
+        for window, values in zip(chosen, probability.cpu(), strict=True):
+            total[(slice(None), *window)] += values * weight
+            weights[window] += weight
+    inside = tuple(
+        slice(low, low + have) for low, have in zip(before, image.shape[1:], strict=True)
+    )
+    return (total / weights)[(slice(None), *inside)]
+
+
+def _windows(shape: Sequence[int], patch: Sequence[int]) -> Iterator[tuple[slice, slice, slice]]:
+    """Windows that cover a grid, evenly spread, overlapping by about half."""
+    starts = []
+    for size, side in zip(shape, patch, strict=True):
+        steps = -(-(size - side) // max(1, round(side * _STRIDE_FRACTION)))
+        starts.append(
+            [round(n * (size - side) / steps) for n in range(steps + 1)] if steps else [0]
+        )
+    for corner in itertools.product(*starts):
+        i, j, k = (slice(start, start + side) for start, side in zip(corner, patch, strict=True))
+        yield i, j, k

@@ -1,0 +1,76 @@
+"""Training patches, drawn from preprocessed cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from segfed.engine.cache import PreparedCase
+
+# Half of the patches are centred on a labelled voxel, so that small structures are seen often;
+# the rest lie anywhere, so that the network learns what the background looks like.
+_LABELLED_FRACTION = 0.5
+
+
+def draw_batch(
+    cases: Sequence[PreparedCase],
+    *,
+    patch_voxels: tuple[int, int, int],
+    batch_size: int,
+    rng: np.random.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Patches of randomly chosen cases.
+
+    A case smaller than the patch lies somewhere inside it, with zeros around: for CT the lower end
+    of the window, for MR the mean of the brain or the background outside it.
+
+    Returns:
+        Images (B, C, I, J, K) float32 and labels (B, I, J, K) int64.
+    """
+    images, labels = [], []
+    for index in range(batch_size):
+        case = cases[rng.integers(len(cases))]
+        labelled = index < round(batch_size * _LABELLED_FRACTION)
+        corner = _draw_corner(case, patch_voxels, labelled=labelled, rng=rng)
+        image, label = _cut(case, corner, patch_voxels)
+        images.append(image)
+        labels.append(label)
+    return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels)).long()
+
+
+def _draw_corner(
+    case: PreparedCase,
+    patch_voxels: tuple[int, int, int],
+    *,
+    labelled: bool,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """First voxel of a patch; negative where the case is smaller than the patch."""
+    slack = np.array(case.label.shape) - patch_voxels
+    lowest, highest = np.minimum(slack, 0), np.maximum(slack, 0)
+    corner = rng.integers(lowest, highest, endpoint=True, dtype=np.int64)
+    if not labelled or len(case.positions) == 0:
+        return corner
+    value = rng.choice(np.unique(case.positions[:, 0]))
+    candidates = case.positions[case.positions[:, 0] == value, 1:]
+    centred = candidates[rng.integers(len(candidates))] - np.array(patch_voxels) // 2
+    # Where the case is smaller than the patch, every position shows all of it: keep the draw.
+    return np.where(slack > 0, np.clip(centred, lowest, highest), corner)
+
+
+def _cut(
+    case: PreparedCase, corner: NDArray[np.int64], patch_voxels: tuple[int, int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """The patch at a corner, with zeros where it sticks out of the case."""
+    image = np.zeros((case.image.shape[0], *patch_voxels), dtype=np.float32)
+    label = np.zeros(patch_voxels, dtype=np.uint8)
+    stop = np.minimum(corner + patch_voxels, case.label.shape)
+    start = np.maximum(corner, 0)
+    inside = tuple(slice(a, b) for a, b in zip(start - corner, stop - corner, strict=True))
+    source = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    image[(slice(None), *inside)] = case.image[(slice(None), *source)]
+    label[inside] = case.label[source]
+    return image, label

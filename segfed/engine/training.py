@@ -1,0 +1,240 @@
+"""Training on one machine's cases: a site's share of a federation, or a model of its own."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from segfed.engine.cache import PreparedCase
+from segfed.engine.device import mixed_precision, place
+from segfed.engine.loss import segmentation_loss
+from segfed.engine.network import UNet
+from segfed.engine.plan import Plan
+from segfed.engine.prediction import validation_dice
+from segfed.engine.sampling import draw_batch
+from segfed.engine.weights import State, check_weights, copy_state
+from segfed.errors import TrainingError
+from transforms.augment import augment
+
+_WEIGHT_DECAY = 1e-4
+_MAX_GRADIENT_NORM = 12.0
+# The rate rises during this share of the steps: Adam's first estimates of the gradient's size are
+# poor. Then it falls along a half cosine to zero.
+_WARMUP_FRACTION = 0.1
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """What a stretch of training brought."""
+
+    loss: float
+    """Mean over the steps."""
+
+    steps: int
+    seconds: float
+    n_cases: int
+    """Cases that the patches were drawn from."""
+
+
+OnStep = Callable[[int, float], None]
+"""Called after each step with the number of steps done so far and the step's loss."""
+
+
+class LocalTrainer:
+    """Trains a network on a set of cases, in one stretch or in many rounds.
+
+    One trainer serves a whole run: the learning rate's schedule spans ``total_steps``, and the
+    optimizer's memory survives when ``load_weights`` puts other weights in place. Each step's
+    patches and augmentation depend on nothing but the seed and the step's number.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        cases: Sequence[PreparedCase],
+        *,
+        network: UNet,
+        seed: int,
+        total_steps: int,
+        device: torch.device,
+    ) -> None:
+        """Take hold of network and cases; nothing is computed yet.
+
+        Args:
+            plan: The plan that the network was built by.
+            cases: Cases to draw patches from.
+            network: The network to train, in place.
+            seed: Decides patches and augmentation.
+            total_steps: Steps of the whole run, over all its rounds.
+            device: Where to compute; the network is moved there.
+
+        Raises:
+            TrainingError: If there are no cases, or nothing to do.
+        """
+        if not cases or total_steps < 1:
+            raise TrainingError(
+                f"Training was asked to take {total_steps} steps on {len(cases)} cases; expected "
+                "at least one of each. Label or import cases, or raise the budget."
+            )
+        self.plan = plan
+        self.cases = tuple(cases)
+        self.network = place(network, device)
+        self.seed = seed
+        self.total_steps = total_steps
+        self.device = device
+        self.steps_done = 0
+        self._optimizer = torch.optim.AdamW(
+            network.parameters(), lr=plan.learning_rate, weight_decay=_WEIGHT_DECAY
+        )
+
+    def load_weights(self, state: State) -> None:
+        """Go on from other weights; schedule and optimizer keep their place.
+
+        Raises:
+            WeightsError: If the weights are not for this network.
+        """
+        check_weights(state, self.network)
+        self.network.load_state_dict(state)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The network's weights as they are now, on the CPU."""
+        return copy_state(self.network)
+
+    def run(self, steps: int, on_step: OnStep | None = None) -> TrainSummary:
+        """Take some of the run's steps.
+
+        Args:
+            steps: How many; beyond ``total_steps`` the learning rate stays at its last value.
+            on_step: Called after each step.
+
+        Raises:
+            TrainingError: If the loss is no longer a number, or memory runs out.
+        """
+        started = time.perf_counter()
+        self.network.train()
+        losses = []
+        for _ in range(steps):
+            loss = self._step()
+            losses.append(loss)
+            self.steps_done += 1
+            if on_step:
+                on_step(self.steps_done, loss)
+        return TrainSummary(
+            loss=float(np.mean(losses)) if losses else math.nan,
+            steps=steps,
+            seconds=time.perf_counter() - started,
+            n_cases=len(self.cases),
+        )
+
+    def _step(self) -> float:
+        """One optimizer step; returns its loss."""
+        rate = self.plan.learning_rate * schedule(self.steps_done, self.total_steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        images, labels = self._batch()
+        with mixed_precision(self.device):
+            scales = self.network.at_scales(images)
+        loss = _weighted_loss(scales, labels, self.plan)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"The loss became {value} in step {self.steps_done + 1} of {self.total_steps} at "
+                f"the learning rate {rate:.2g}; expected a finite number. Lower learning_rate in "
+                f"the plan (now {self.plan.learning_rate:g}), or check the images' intensities."
+            )
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), _MAX_GRADIENT_NORM)
+        self._optimizer.step()
+        return value
+
+    def _batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Augmented images and labels of the next step, on the device."""
+        rng = np.random.default_rng((self.seed, self.steps_done))
+        images, labels = draw_batch(
+            self.cases,
+            patch_voxels=self.plan.patch_voxels,
+            batch_size=self.plan.batch_size,
+            rng=rng,
+        )
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**63)))
+        images, labels = augment(
+            images.to(self.device),
+            labels.to(self.device),
+            spacing_mm=self.plan.spacing_mm,
+            mirror_axes=self.plan.mirror_axes,
+            generator=generator,
+        )
+        return images.contiguous(memory_format=torch.channels_last_3d), labels
+
+
+def schedule(step: int, total_steps: int) -> float:
+    """Share of the full learning rate at a step: a short rise, then half a cosine down to zero."""
+    warmup = max(1, round(_WARMUP_FRACTION * total_steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+    return max(0.5 * (1 + math.cos(math.pi * done)), 1e-3)
+
+
+def _weighted_loss(scales: list[torch.Tensor], labels: torch.Tensor, plan: Plan) -> torch.Tensor:
+    """Mean of the losses of all supervised scales; each counts half of the finer one."""
+    structures = plan.structures.values()
+    weights = [0.5**depth for depth in range(len(scales))]
+    losses = [
+        weight
+        * segmentation_loss(
+            logits,
+            # The voxel at the corner of each block stands for it: a label has no mean.
+            labels[:, :: 2**depth, :: 2**depth, :: 2**depth],
+            structures=structures,
+        )
+        for depth, (weight, logits) in enumerate(zip(weights, scales, strict=True))
+    ]
+    return torch.stack(losses).sum() / sum(weights)
+
+
+def train_local(
+    plan: Plan,
+    cases: Sequence[PreparedCase],
+    *,
+    validation: Sequence[PreparedCase] = (),
+    network: UNet,
+    seed: int,
+    total_steps: int,
+    n_validations: int = 5,
+    device: torch.device,
+    on_step: OnStep | None = None,
+) -> tuple[dict[str, torch.Tensor], TrainSummary]:
+    """Train without a federation; returns the best weights and what training brought.
+
+    The best weights are those with the highest mean Dice of the structures over the validation
+    cases, measured at ``n_validations`` evenly spaced moments; without validation cases, the last.
+
+    Raises:
+        TrainingError: If there are no cases, or the loss is no longer a number.
+    """
+    trainer = LocalTrainer(
+        plan, cases, network=network, seed=seed, total_steps=total_steps, device=device
+    )
+    n_stretches = min(n_validations, total_steps) if validation else 1
+    ends = [round(total_steps * (n + 1) / n_stretches) for n in range(n_stretches)]
+    best, best_dice, summaries = trainer.weights(), -math.inf, []
+    for end in ends:
+        summaries.append(trainer.run(end - trainer.steps_done, on_step))
+        scores = validation_dice(network, plan, validation, device=device) if validation else {}
+        measured = [value for value in scores.values() if math.isfinite(value)]
+        mean_dice = float(np.mean(measured)) if measured else 0.0
+        if mean_dice >= best_dice:
+            best, best_dice = trainer.weights(), mean_dice
+    return best, TrainSummary(
+        loss=summaries[-1].loss,
+        steps=trainer.steps_done,
+        seconds=sum(summary.seconds for summary in summaries),
+        n_cases=len(trainer.cases),
+    )
