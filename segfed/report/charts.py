@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from segfed.report import svg
-from segfed.report.text import number, phrase, words
+from segfed.report.text import MINUS, number, phrase, words
 
 WIDTH = 340.0
 """Pixels; a chart fits a telephone without being scaled down."""
@@ -68,7 +68,9 @@ def forest_chart(regime: Mapping[str, Any], structure: str, *, margin: float) ->
                  signed=True)  # fmt: skip
     body.append(svg.line(x(0), top, x(0), bottom, kind="zero"))
     body.append(svg.line(x(-margin), top, x(-margin), bottom, kind="margin"))
-    body.append(svg.text(x(-margin), top - 7, f"margin −{margin:g}", kind="note", anchor="middle"))
+    body.append(
+        svg.text(x(-margin), top - 7, f"margin {MINUS}{margin:g}", kind="note", anchor="middle")
+    )
     for row, (name, value) in enumerate(rows):
         y = top + 22.0 * (row + 0.5) + (6 if name == "these sites" else 0)
         is_total = name == "these sites"

@@ -225,8 +225,9 @@ def _contour(
     paths = []
     for points in contourpy.contour_generator(z=field).lines(0.5):
         # Undo the rim; a voxel's centre lies half a voxel from its corner.
-        x = (points[:, 0] - 0.5) * spacing_mm[0] - left_mm
-        y = (points[:, 1] - 0.5) * spacing_mm[1] - top_mm
+        columns, rows = np.asarray(points).T
+        x = (columns - 0.5) * spacing_mm[0] - left_mm
+        y = (rows - 0.5) * spacing_mm[1] - top_mm
         corners = "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, y, strict=True))
         paths.append(f"M{corners}Z")
     return "".join(paths)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from html import escape
+from itertools import pairwise
 
 Scale = Callable[[float], float]
 
@@ -60,7 +61,7 @@ def text(x: float, y: float, words: str, *, kind: str = "", anchor: str = "start
 def linear(low: float, high: float, start: float, end: float) -> Scale:
     """A map from values to pixels; a range without extent maps to the middle."""
     if high == low:
-        return lambda value: (start + end) / 2
+        low, high = low - 1, high + 1
     return lambda value: start + (value - low) / (high - low) * (end - start)
 
 
@@ -82,7 +83,7 @@ def spread(positions: Sequence[float], *, gap: float) -> list[float]:
     moved = list(positions)
     # A few sweeps push overlapping neighbours apart evenly, so that a cluster stays centred.
     for _ in range(60):
-        for lower, upper in zip(order, order[1:], strict=False):
+        for lower, upper in pairwise(order):
             overlap = gap - (moved[upper] - moved[lower])
             if overlap > 0:
                 moved[lower] -= overlap / 2

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-MISSING = "–"
+MISSING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
 
 
 def number(value: float | None, digits: int, *, signed: bool = False) -> str:
@@ -18,7 +19,7 @@ def number(value: float | None, digits: int, *, signed: bool = False) -> str:
     rounded = f"{value:{'+' if signed else ''}.{digits}f}"
     # A difference of -0.0001 is no loss at three digits.
     unsigned = rounded.lstrip("+-")
-    return unsigned if float(unsigned) == 0 else rounded.replace("-", "−")
+    return unsigned if float(unsigned) == 0 else rounded.replace("-", MINUS)
 
 
 def phrase(found: Mapping[str, Any], *, signed: bool = False, digits: int = 3) -> str:

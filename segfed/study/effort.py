@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from segfed.evaluation import measure_effort
+from segfed.evaluation import Effort, measure_effort
 from segfed.sites import LabelledCase, Site
 from segfed.study.preflight import StudyData
 from segfed.study.records import LabelRow
@@ -28,12 +28,10 @@ def label_rows(data: StudyData) -> Iterator[LabelRow]:
 def _row(site: Site, labelled: LabelledCase) -> LabelRow:
     """A label's record, with the changes measured on the files themselves."""
     record = labelled.record
-    changes: dict[str, float | int | None] = dict.fromkeys(
-        ("added_mm3", "removed_mm3", "added_path_length")
-    )
+    efforts = None
     if record.proposal_sha256 is not None:
         proposal = read_label(site.ledger().label_path(record.proposal_sha256))
-        changes |= _changes(read_label(labelled.label_path), proposal)
+        efforts = _changes(read_label(labelled.label_path), proposal)
     return LabelRow(
         site=site.name,
         case=labelled.case.case_id,
@@ -46,13 +44,15 @@ def _row(site: Site, labelled: LabelledCase) -> LabelRow:
         model_sha256=record.model_sha256,
         active_seconds=record.active_seconds,
         changed_fraction=record.changed_fraction,
-        **changes,
+        added_mm3=None if efforts is None else sum(e.added_mm3 for e in efforts),
+        removed_mm3=None if efforts is None else sum(e.removed_mm3 for e in efforts),
+        added_path_length=None if efforts is None else sum(e.added_path_length for e in efforts),
     )
 
 
-def _changes(submitted: Volume, proposal: Volume) -> dict[str, float | int]:
-    """Sums over the label values: a voxel that changed its value counts as removed and added."""
-    efforts = [
+def _changes(submitted: Volume, proposal: Volume) -> list[Effort]:
+    """The effort for each label value; a voxel that changed its value is removed and added."""
+    return [
         measure_effort(
             submitted.data[0] == value,
             proposal.data[0] == value,
@@ -61,8 +61,3 @@ def _changes(submitted: Volume, proposal: Volume) -> dict[str, float | int]:
         for value in np.union1d(submitted.data, proposal.data)
         if value != 0
     ]
-    return {
-        "added_mm3": sum(effort.added_mm3 for effort in efforts),
-        "removed_mm3": sum(effort.removed_mm3 for effort in efforts),
-        "added_path_length": sum(effort.added_path_length for effort in efforts),
-    }

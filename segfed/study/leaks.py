@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from segfed.protocol import Arm
 from segfed.sites import LabelledCase, Site
 from segfed.study.registry import published_models
 
 
-def proposal_leaks(site: Site, labelled: Sequence[LabelledCase], *, arm: Arm) -> Iterator[str]:
+def proposal_leaks(site: Site, labelled: Sequence[LabelledCase], *, arm: str) -> Iterator[str]:
     """One sentence for each way in which the proposals behind some labels cannot be trusted.
 
     The lineage of every model published at the site lists the hashes of the images that it was
     trained on; a proposal for one of those images only repeats what a reader drew before.
     """
-    trained_on = {model.sha256: model.lineage.all_images() for model in published_models(site)}
+    lineages = {model.sha256: model.lineage for model in published_models(site)}
     leaked, unknown = [], set()
     for item in labelled:
         model = item.record.model_sha256
         if model is None:
             continue
-        if model not in trained_on:
+        if model not in lineages:
             unknown.add(model)
-        elif item.case.image_sha256 in trained_on[model]:
+        elif lineages[model].saw(item.case.image_sha256):
             leaked.append(item.case.case_id)
     if leaked:
         yield (

@@ -28,7 +28,7 @@ class SiteLabels:
     """The labels of one site that count in a study, by use."""
 
     site: Site
-    train: Mapping[Arm, tuple[LabelledCase, ...]]
+    train: Mapping[str, tuple[LabelledCase, ...]]
     """Empty for an external site."""
 
     validation: tuple[LabelledCase, ...]
@@ -143,7 +143,9 @@ def _labels_of(site: Site, settings: StudySettings, *, trains: bool) -> SiteLabe
         )
     if not trains:
         return SiteLabels(site, {}, (), test)
-    train = {arm: select_labels(site, split=settings.train_split, arm=arm) for arm in settings.arms}
+    train: dict[str, tuple[LabelledCase, ...]] = {
+        arm: select_labels(site, split=settings.train_split, arm=arm) for arm in settings.arms
+    }
     validation = select_labels(site, split="validation", arm=VALIDATION_ARM, required=False)
     return SiteLabels(site, train, validation, test)
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from segfed.errors import ConfigError
 from segfed.files import write_text
@@ -69,7 +69,7 @@ class SiteRecord(Settings):
 
     name: str
     folder: Path
-    data: str
+    data: Literal["real", "synthetic", "rendered"]
     external: bool
     n_train: dict[str, int]
     """Training labels of each arm."""

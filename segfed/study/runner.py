@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
-import logging
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
-from segfed.engine import Plan, make_plan
-from segfed.errors import ConfigError
-from segfed.evaluation import Profile
+from segfed.engine import make_plan, select_device
 from segfed.files import sha256_json
 from segfed.study.effort import label_rows
 from segfed.study.events import OnEvent, StudyChecked, ignore_event
-from segfed.study.models import ensemble_models, trained_models
-from segfed.study.preflight import SiteLabels, StudyData, check_study
+from segfed.study.models import ModelId, ensemble_models, trained_models, untrained_models
+from segfed.study.preflight import SiteLabels, check_study
 from segfed.study.records import (
     LABELS_FILE,
     SCORES_FILE,
@@ -27,11 +25,10 @@ from segfed.study.records import (
     write_rows,
     write_study,
 )
+from segfed.study.run import LaunchFederation, StudyRun
 from segfed.study.scoring import score_model, study_profile
 from segfed.study.settings import StudySettings
-from segfed.study.training import LaunchFederation, Trainer, load_network
-
-logger = logging.getLogger(__name__)
+from segfed.study.training import load_network, train_model, untrained_model
 
 PACKAGES = (
     "segfed",
@@ -74,24 +71,133 @@ def run_study(
         FederationError: If a federated training fails.
     """
     data = check_study(settings)
-    plan = make_plan(data.task, settings.plan)
-    profile = study_profile(settings.evaluation.profile, data.task)
-    budget_steps = _budget_steps(settings, n_sites=len(data.sites))
-    on_event(_checked(settings, data, budget_steps))
-    trainer = Trainer(
+    run = StudyRun(
         settings=settings,
-        plan=plan,
         data=data,
+        plan=make_plan(data.task, settings.plan),
+        profile=study_profile(settings.evaluation.profile, data.task),
         out=out,
         version=importlib.metadata.version("segfed"),
         launch_federation=launch_federation,
         on_event=on_event,
     )
-    models = trainer.train_all()
-    rows = _score_all(
-        models, settings=settings, plan=plan, data=data, profile=profile, out=out, on_event=on_event
-    )
+    select_device(settings.device)
+    on_event(_checked(run))
+    records = _train_all(run)
+    rows = [row for record in records for row in _score(run, record, records)]
     write_rows(out / LABELS_FILE, label_rows(data), LabelRow)
     write_rows(out / SCORES_FILE, rows, ScoreRow)
-    write_study(out, _record(settings, data, plan, budget_steps, models))
+    write_study(out, _study_record(run, records))
     return out
+
+
+def _train_all(run: StudyRun) -> tuple[ModelRecord, ...]:
+    """Every model of the study: untrained, trained, and ensembles made of trained ones."""
+    names = [site.site.name for site in run.data.sites]
+    untrained = {
+        model.seed: untrained_model(run, model) for model in untrained_models(run.settings)
+    }
+    trained = [
+        train_model(run, model, untrained=untrained[model.seed])
+        for model in trained_models(run.settings, sites=names)
+    ]
+    ensembles = [_ensemble(model, trained) for model in ensemble_models(run.settings)]
+    return (*untrained.values(), *trained, *ensembles)
+
+
+def _ensemble(model: ModelId, trained: Sequence[ModelRecord]) -> ModelRecord:
+    """The record of an ensemble, from those of its members."""
+    members = _members(model, trained)
+    return ModelRecord(
+        regime=model.regime,
+        arm=model.arm,
+        seed=model.seed,
+        train_site=model.train_site,
+        sha256=sha256_json([member.sha256 for member in members]),
+        steps=sum(member.steps for member in members),
+        seconds=sum(member.seconds for member in members),
+        n_cases=sum(member.n_cases for member in members),
+    )
+
+
+def _members(model: ModelId, records: Sequence[ModelRecord]) -> list[ModelRecord]:
+    """The local models of the same arm and seed."""
+    return [
+        record
+        for record in records
+        if (record.regime, record.arm, record.seed) == ("local", model.arm, model.seed)
+    ]
+
+
+def _score(run: StudyRun, record: ModelRecord, records: Sequence[ModelRecord]) -> list[ScoreRow]:
+    """One model's scores on all test cases."""
+    model = record.model_id
+    parts = _members(model, records) if model.regime == "ensemble" else [record]
+    networks = [load_network(run, part) for part in parts]
+    return score_model(run, model, networks, weights_sha256=record.sha256)
+
+
+def _budget_steps(run: StudyRun) -> dict[str, int]:
+    """Optimizer steps of one model of each regime; for ``federated`` those of all sites."""
+    budget, n_sites = run.settings.budget, len(run.data.sites)
+    steps = {
+        "local": budget.local(),
+        "pooled": budget.pooled(n_sites=n_sites),
+        "ensemble": n_sites * budget.local(),
+        "federated": n_sites * budget.rounds * budget.steps_per_round,
+    }
+    return {regime: steps[regime] for regime in run.settings.regimes}
+
+
+def _checked(run: StudyRun) -> StudyChecked:
+    """What will run, for whoever shows the progress."""
+    names = [site.site.name for site in run.data.sites]
+    n_trainings = len(trained_models(run.settings, sites=names))
+    n_others = len(untrained_models(run.settings)) + len(ensemble_models(run.settings))
+    return StudyChecked(
+        n_trainings=n_trainings,
+        n_models=n_trainings + n_others,
+        n_test_cases=sum(len(site.test) for site in run.data.everywhere),
+        budget_steps=_budget_steps(run),
+        warnings=run.data.warnings,
+    )
+
+
+def _study_record(run: StudyRun, records: tuple[ModelRecord, ...]) -> StudyRecord:
+    """``study.json``: what it takes to repeat the run and to check its figures."""
+    return StudyRecord(
+        settings=run.settings,
+        task=run.data.task,
+        plan=run.plan.model_dump(mode="json"),
+        plan_sha256=run.plan.sha256,
+        budget_steps=_budget_steps(run),
+        versions={"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        device=str(select_device(run.settings.device)),
+        sites=tuple(_site_record(run, site) for site in run.data.everywhere),
+        models=records,
+        test_cases=tuple(
+            TestCaseRecord(
+                site=site.site.name,
+                case=labelled.case.case_id,
+                image_sha256=labelled.case.image_sha256,
+                reference_sha256=labelled.record.label_sha256,
+            )
+            for site in run.data.everywhere
+            for labelled in site.test
+        ),
+        warnings=run.data.warnings,
+    )
+
+
+def _site_record(run: StudyRun, site: SiteLabels) -> SiteRecord:
+    """A site as it took part."""
+    return SiteRecord(
+        name=site.site.name,
+        folder=site.site.folder,
+        data=site.site.settings.data,
+        external=site in run.data.external,
+        n_train={arm: len(labelled) for arm, labelled in site.train.items()},
+        n_validation=len(site.validation),
+        n_test=len(site.test),
+    )

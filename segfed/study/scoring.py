@@ -10,14 +10,14 @@ from typing import Any
 
 from torch import nn
 
-from segfed.engine import Plan, predict_label
+from segfed.engine import predict_label, select_device
 from segfed.evaluation import Profile, find_profile, score_case
 from segfed.files import sha256_file, sha256_json, write_json
 from segfed.sites import LabelledCase, Task
-from segfed.study.events import CaseScored, OnEvent
+from segfed.study.events import CaseScored
 from segfed.study.models import ModelId
-from segfed.study.preflight import StudyData
 from segfed.study.records import METRICS, ScoreRow
+from segfed.study.run import StudyRun
 from segfed.volumes import read_channels, read_label, write_label
 
 
@@ -27,62 +27,35 @@ def study_profile(name: str, task: Task) -> Profile:
 
 
 def score_model(
-    model: ModelId,
-    networks: Sequence[nn.Module],
-    *,
-    weights_sha256: str,
-    plan: Plan,
-    data: StudyData,
-    profile: Profile,
-    out: Path,
-    device: str,
-    version: str,
-    on_event: OnEvent,
+    run: StudyRun, model: ModelId, networks: Sequence[nn.Module], *, weights_sha256: str
 ) -> list[ScoreRow]:
     """Scores of one model on the test cases of all sites, external ones included.
 
-    Each prediction lies in ``out`` beside its scores, under a key of everything that they depend
-    on; where the key is the same as before, neither is computed again.
+    Each prediction lies in the run folder beside its scores, under a key of everything that they
+    depend on; where the key is the same as before, neither is computed again.
 
     Args:
+        run: The study.
         model: Which model.
         networks: Its network, or those of an ensemble.
         weights_sha256: Identifies their weights.
-        plan: How images become network input.
-        data: The checked sites.
-        profile: What is measured.
-        out: The run folder.
-        device: Where to predict.
-        version: Of this program; another one predicts again.
-        on_event: Told of each finished case.
     """
-    cases = [(item, labelled) for item in data.everywhere for labelled in item.test]
+    cases = [(site, labelled) for site in run.data.everywhere for labelled in site.test]
     rows = []
-    for done, (item, labelled) in enumerate(cases, start=1):
-        path = out / model.predictions / item.site.name / f"{labelled.case.case_id}.nii.gz"
-        key = sha256_json(
-            {
-                "weights": weights_sha256,
-                "plan": plan.sha256,
-                "image": labelled.case.image_sha256,
-                "reference": labelled.record.label_sha256,
-                "profile": [profile.name, dict(profile.tolerance_mm), dict(profile.structures)],
-                "version": version,
-            }
-        )
+    for done, (site, labelled) in enumerate(cases, start=1):
+        path = run.out / model.predictions / site.site.name / f"{labelled.case.case_id}.nii.gz"
+        key = _key(run, labelled, weights_sha256)
         scores = _stored_scores(path, key)
         if scores is None:
-            scores = _predict_and_score(
-                networks, labelled, plan=plan, profile=profile, path=path, key=key, device=device
-            )
+            scores = _predict_and_score(run, networks, labelled, path=path, key=key)
         rows += [
             ScoreRow(
                 regime=model.regime,
                 arm=model.arm,
                 seed=model.seed,
                 train_site=model.train_site,
-                test_site=item.site.name,
-                external=item in data.external,
+                test_site=site.site.name,
+                external=site in run.data.external,
                 case=labelled.case.case_id,
                 structure=structure,
                 metric=metric,
@@ -90,35 +63,47 @@ def score_model(
             )
             for structure, metric, value in scores
         ]
-        on_event(CaseScored(model, done, len(cases)))
+        run.on_event(CaseScored(model, done, len(cases)))
     return rows
 
 
+def _key(run: StudyRun, labelled: LabelledCase, weights_sha256: str) -> str:
+    """Hash of everything that a prediction and its scores depend on."""
+    profile = run.profile
+    return sha256_json(
+        {
+            "version": run.version,
+            "weights": weights_sha256,
+            "plan": run.plan.sha256,
+            "image": labelled.case.image_sha256,
+            "reference": labelled.record.label_sha256,
+            "profile": [profile.name, dict(profile.structures), dict(profile.tolerance_mm)],
+        }
+    )
+
+
 def _predict_and_score(
+    run: StudyRun,
     networks: Sequence[nn.Module],
     labelled: LabelledCase,
     *,
-    plan: Plan,
-    profile: Profile,
     path: Path,
     key: str,
-    device: str,
 ) -> list[list[str]]:
     """Write a prediction, then its scores; the scores' file is what says that both are there."""
     image = read_channels(labelled.case.channels)
-    predicted = predict_label(networks, plan, image, device=device)
+    device = select_device(run.settings.device)
+    predicted = predict_label(networks, run.plan, image, device=device)
     write_label(predicted, path)
     reference = read_label(labelled.label_path)
-    scores = [
-        # As text: JSON has neither NaN nor infinity, and both are results here.
-        [score.structure, score.metric, repr(score.value)]
-        for score in score_case(
-            reference, predicted, case_id=labelled.case.case_id, profile=profile
-        )
-    ]
-    content = {"key": key, "prediction_sha256": sha256_file(path), "scores": scores}
-    write_json(_scores_path(path), content)
-    return scores
+    scores = score_case(reference, predicted, case_id=labelled.case.case_id, profile=run.profile)
+    # As text: JSON has neither NaN nor infinity, and both are results here.
+    rows = [[score.structure, score.metric, repr(score.value)] for score in scores]
+    write_json(
+        _scores_path(path),
+        {"key": key, "prediction_sha256": sha256_file(path), "scores": rows},
+    )
+    return rows
 
 
 def _stored_scores(path: Path, key: str) -> list[list[str]] | None:

@@ -80,7 +80,7 @@ class StudySettings(Settings):
     """``warmup`` trains the model that proposes, ``train`` the models that are compared."""
 
     budget: Budget
-    plan: dict[str, Any] = {}
+    plan: dict[str, Any] = Field(default_factory=dict)
     """Changes to the task's network plan, by its keys."""
 
     evaluation: EvaluationSettings = EvaluationSettings()

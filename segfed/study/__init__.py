@@ -1,0 +1,50 @@
+"""A study: label arms, training regimes and seeds, run so that it can be resumed and repeated."""
+
+from segfed.study.events import (
+    CaseScored,
+    OnEvent,
+    StudyChecked,
+    StudyEvent,
+    TrainingAdvanced,
+    TrainingFinished,
+    TrainingStarted,
+    ignore_event,
+)
+from segfed.study.models import ModelId
+from segfed.study.preflight import check_study
+from segfed.study.registry import (
+    PublishedModel,
+    current_model,
+    export_model,
+    publish,
+    publish_run,
+    published_models,
+)
+from segfed.study.run import LaunchFederation
+from segfed.study.runner import run_study
+from segfed.study.settings import Budget, EvaluationSettings, StudySettings, load_study
+
+__all__ = [
+    "Budget",
+    "CaseScored",
+    "EvaluationSettings",
+    "LaunchFederation",
+    "ModelId",
+    "OnEvent",
+    "PublishedModel",
+    "StudyChecked",
+    "StudyEvent",
+    "StudySettings",
+    "TrainingAdvanced",
+    "TrainingFinished",
+    "TrainingStarted",
+    "check_study",
+    "current_model",
+    "export_model",
+    "ignore_event",
+    "load_study",
+    "publish",
+    "publish_run",
+    "published_models",
+    "run_study",
+]

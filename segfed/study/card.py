@@ -1,0 +1,43 @@
+"""The model card of a published model, from run records alone."""
+
+from __future__ import annotations
+
+from segfed.study.records import ModelRecord, StudyRecord
+
+
+def model_card(study: StudyRecord, model: ModelRecord) -> str:
+    """What a user of the model must know, in Markdown: training, participants, limits."""
+    names = [site for site in study.sites if not site.external]
+    if model.regime == "local":
+        names = [site for site in names if site.name == model.train_site]
+    kinds = ", ".join(sorted({site.data for site in names}))
+    rows = "\n".join(
+        f"| {site.name} | {site.data} | {site.n_train[model.arm]} | {site.n_validation} |"
+        for site in names
+    )
+    structures = ", ".join(study.task.structures)
+    return f"""# {study.task.title}
+
+A 3D segmentation model from study `{study.settings.name}`, regime `{model.regime}`, trained on
+`{model.arm}` labels with seed {model.seed}: {model.steps} optimizer steps on {model.n_cases}
+cases.
+
+| | |
+|---|---|
+| input | {study.task.modality}, channels {", ".join(study.task.channels)} |
+| structures | {structures} |
+| training data | {kinds} |
+| weights (SHA-256) | `{model.sha256}` |
+| plan (SHA-256) | `{study.plan_sha256}` |
+| made with | {", ".join(f"{name} {version}" for name, version in study.versions.items())} |
+
+| site | data | training cases | validation cases |
+|---|---|---|---|
+{rows}
+
+## Limits
+
+A research model: no medical device, and not for diagnosis. Figures about it are in the study's
+report. `lineage.json` lists the hash of every image that it was trained on or chosen by; it must
+not propose labels for those.
+"""

@@ -1,0 +1,198 @@
+"""Published models: from a run into a bundle, and from a bundle to where a site serves it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from segfed.engine import Lineage, load_bundle, read_plan, read_weights, write_bundle
+from segfed.engine.bundle import LINEAGE, WEIGHTS
+from segfed.errors import ConfigError
+from segfed.files import sha256_file, write_text
+from segfed.protocol import FederationState
+from segfed.settings import validated
+from segfed.sites import Site
+from segfed.study.card import model_card
+from segfed.study.models import UNTRAINED, ModelId
+from segfed.study.records import StudyRecord, read_study
+from segfed.study.training import INPUTS_FILE, WEIGHTS_FILE
+
+CURRENT_FILE = "current"
+"""Names the folder of the model that the label server serves."""
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """A model at a site, without its network."""
+
+    folder: Path
+    sha256: str
+    lineage: Lineage
+
+
+def export_model(run_folder: Path, model: ModelId, bundle_folder: Path) -> str:
+    """Write a model of a finished study as a bundle; returns the SHA-256 of its weights.
+
+    The lineage lists the hash of every image that the model was trained on or chosen by.
+
+    Args:
+        run_folder: The study's run folder.
+        model: Which model; an ensemble is several networks, and no bundle can hold it.
+        bundle_folder: Where the bundle goes; one that lies there is replaced.
+
+    Raises:
+        ConfigError: If the run has no such model.
+        WeightsError: If its weights are missing or damaged.
+    """
+    study = read_study(run_folder)
+    trained = [found for found in study.models if found.regime not in (UNTRAINED, "ensemble")]
+    record = next((found for found in trained if found.model_id == model), None)
+    if record is None:
+        known = "; ".join(str(found.model_id) for found in trained)
+        raise ConfigError(
+            f"{run_folder} has no model '{model}' that could be published; it has: {known}. "
+            "Choose one of these."
+        )
+    folder = run_folder / model.folder
+    return write_bundle(
+        bundle_folder,
+        plan=read_plan(study.plan),
+        state=read_weights(folder / WEIGHTS_FILE),
+        lineage=_lineage_of(study, model, folder),
+        card=model_card(study, record),
+    )
+
+
+def _lineage_of(study: StudyRecord, model: ModelId, folder: Path) -> Lineage:
+    """Where a model of a study comes from, by the inputs that lie beside it."""
+    sites = json.loads((folder / INPUTS_FILE).read_text(encoding="utf-8"))["sites"]
+    kinds = {site.name: site.data for site in study.sites}
+    best_round = None
+    if model.regime == "federated":
+        content = (folder / "state.json").read_bytes()
+        best_round = FederationState.model_validate_json(content).best_round
+    return Lineage(
+        study=study.settings.name,
+        arm="assisted" if model.arm == "assisted" else "manual",
+        seed=model.seed,
+        round=best_round,
+        sites=tuple(sites),
+        data=tuple(sorted({kinds[site] for site in sites})),
+        train_images={
+            site: tuple(image for image, _ in [*found["train"], *found["validation"]])
+            for site, found in sites.items()
+        },
+    )
+
+
+def publish(bundle_folder: Path, site: Site) -> Path:
+    """Put a bundle where the site's label server loads it; returns its folder there.
+
+    The bundle is checked and copied first; only then does ``current`` name it, in one step.
+
+    Raises:
+        WeightsError: If the bundle is damaged.
+        ConfigError: If it was made for another task than the site's.
+    """
+    model = load_bundle(bundle_folder)
+    for field in ("channels", "labels"):
+        found, expected = getattr(model.plan, field), getattr(site.task, field)
+        if found != expected:
+            raise ConfigError(
+                f"{bundle_folder} was trained for task {model.plan.task!r} with {field} {found}; "
+                f"site {site.name} works on {site.task.name!r} with {expected}. Publish a model "
+                "of the site's own task."
+            )
+    models = _models_folder(site)
+    target = models / model.sha256[:12]
+    if not _is_intact(target, model.sha256):
+        models.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=models) as temporary:
+            staged = Path(temporary) / "bundle"
+            shutil.copytree(bundle_folder, staged)
+            shutil.rmtree(target, ignore_errors=True)
+            staged.rename(target)
+    write_text(models / CURRENT_FILE, f"{target.name}\n")
+    return target
+
+
+def publish_run(run_folder: Path, site: Site, *, model: ModelId | None = None) -> Path:
+    """Put a model of a finished study where the site's label server loads it; see `publish`.
+
+    Args:
+        run_folder: The study's run folder.
+        site: Where to publish.
+        model: Which model; by default the first that all sites trained, federated before pooled.
+
+    Raises:
+        ConfigError: If the run has no such model.
+        WeightsError: If its weights are missing or damaged.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        bundle = Path(temporary) / "bundle"
+        export_model(run_folder, model or _shared_model(run_folder), bundle)
+        return publish(bundle, site)
+
+
+def _shared_model(run_folder: Path) -> ModelId:
+    """The first model that learned from all sites."""
+    models = [record.model_id for record in read_study(run_folder).models]
+    for regime in ("federated", "pooled"):
+        for model in models:
+            if model.regime == regime:
+                return model
+    raise ConfigError(
+        f"{run_folder} has no federated or pooled model, only {'; '.join(map(str, models))}. "
+        "Name the model to publish."
+    )
+
+
+def current_model(site: Site) -> Path | None:
+    """Folder of the bundle that the site's label server serves; None before the first one."""
+    models = _models_folder(site)
+    name_file = models / CURRENT_FILE
+    if not name_file.exists():
+        return None
+    folder = models / name_file.read_text(encoding="utf-8").strip()
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{name_file} names the model {folder.name!r}, but {folder} is not there. Publish a "
+            "model to this site again."
+        )
+    return folder
+
+
+def published_models(site: Site) -> tuple[PublishedModel, ...]:
+    """Every model that was ever published at a site for its task.
+
+    Raises:
+        ConfigError: If a lineage is damaged.
+    """
+    return tuple(
+        PublishedModel(
+            folder=path.parent,
+            sha256=sha256_file(path.parent / WEIGHTS),
+            lineage=_read_lineage(path),
+        )
+        for path in sorted(_models_folder(site).glob(f"*/{LINEAGE}"))
+    )
+
+
+def _read_lineage(path: Path) -> Lineage:
+    """One model's ``lineage.json``."""
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    return validated(raw, Lineage, source=str(path))
+
+
+def _is_intact(folder: Path, sha256: str) -> bool:
+    """Whether a bundle with these weights lies there already."""
+    weights = folder / WEIGHTS
+    return weights.exists() and sha256_file(weights) == sha256
+
+
+def _models_folder(site: Site) -> Path:
+    """Where a site keeps the published models of its task."""
+    return site.folder / "models" / site.task.name

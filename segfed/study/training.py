@@ -1,0 +1,233 @@
+"""Trains the models of a study; one that is there already, from the same inputs, is kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from segfed.engine import (
+    PreparedCase,
+    build_network,
+    check_weights,
+    prepare,
+    read_weights,
+    select_device,
+    train_local,
+    write_weights,
+)
+from segfed.files import sha256_file, write_bytes, write_json
+from segfed.protocol import Arm, FederationJob, Manifest, RoundRecord
+from segfed.sites import LabelledCase
+from segfed.study.events import TrainingAdvanced, TrainingFinished, TrainingStarted
+from segfed.study.models import ModelId
+from segfed.study.preflight import SiteLabels
+from segfed.study.records import ModelRecord
+from segfed.study.run import StudyRun
+
+WEIGHTS_FILE = "model.safetensors"
+_RECORD_FILE = "model.json"
+INPUTS_FILE = "inputs.json"
+
+
+def untrained_model(run: StudyRun, model: ModelId) -> ModelRecord:
+    """The network before its first step: the start of every training of this seed."""
+    state = build_network(run.plan, seed=model.seed).state_dict()
+    sha256 = write_weights(run.out / model.folder / WEIGHTS_FILE, state)
+    return _record(model, sha256=sha256, steps=0, seconds=0.0, n_cases=0)
+
+
+def train_model(run: StudyRun, model: ModelId, *, untrained: ModelRecord) -> ModelRecord:
+    """One model of the study, trained now or found finished.
+
+    Its inputs (hashes of images, labels, plan and starting weights, budget, version) lie beside
+    it. While they are the same, a finished model is kept and a federated training that was cut
+    short goes on; otherwise the folder is emptied first.
+
+    Args:
+        run: The study.
+        model: Which model.
+        untrained: The starting network of its seed.
+
+    Raises:
+        TrainingError: If the training fails.
+        FederationError: If a federated training fails.
+    """
+    folder = run.out / model.folder
+    inputs = _inputs(run, model, untrained)
+    federated = model.regime == "federated"
+    total = run.settings.budget.rounds if federated else _steps(run, model)
+    run.on_event(TrainingStarted(model, total, "rounds" if federated else "steps"))
+    record = _finished(folder, inputs)
+    reused = record is not None
+    if record is None:
+        if _read_json(folder / INPUTS_FILE) != inputs:
+            shutil.rmtree(folder, ignore_errors=True)
+            write_json(folder / INPUTS_FILE, inputs)
+        train = _train_federated if federated else _train_here
+        record = train(run, model, run.out / untrained.model_id.folder / WEIGHTS_FILE)
+        write_json(folder / _RECORD_FILE, record.model_dump(mode="json"))
+    run.on_event(TrainingFinished(model, reused, record.seconds))
+    return record
+
+
+def load_network(run: StudyRun, record: ModelRecord) -> nn.Module:
+    """A model's network with its weights.
+
+    Raises:
+        WeightsError: If the weights' file is missing or damaged.
+    """
+    path = run.out / record.model_id.folder / WEIGHTS_FILE
+    network = build_network(run.plan, seed=record.seed)
+    state = read_weights(path)
+    check_weights(state, network, source=str(path))
+    network.load_state_dict(state)
+    return network
+
+
+def _train_here(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
+    """A local or pooled model: the state with the best validation Dice, or the last one."""
+    sites = _train_sites(run, model)
+    network = build_network(run.plan, seed=model.seed)
+    network.load_state_dict(read_weights(start))
+    total = _steps(run, model)
+    state, summary = train_local(
+        run.plan,
+        [case for site in sites for case in _prepare(run, site, site.train[model.arm])],
+        validation=[case for site in sites for case in _prepare(run, site, site.validation)],
+        network=network,
+        seed=model.seed,
+        total_steps=total,
+        # As often as in the federation.
+        n_validations=run.settings.budget.rounds,
+        device=select_device(run.settings.device),
+        on_step=lambda done, loss: run.on_event(TrainingAdvanced(model, done, loss)),
+    )
+    return _record(
+        model,
+        sha256=write_weights(run.out / model.folder / WEIGHTS_FILE, state),
+        steps=total,
+        seconds=summary.seconds,
+        n_cases=summary.n_cases,
+    )
+
+
+def _train_federated(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
+    """The global model of the round with the best validation Dice."""
+    folder, budget = run.out / model.folder, run.settings.budget
+    arm: Arm = "assisted" if model.arm == "assisted" else "manual"
+    job = FederationJob(
+        manifest=Manifest(
+            study=run.settings.name,
+            task=run.data.task.name,
+            plan=run.plan.model_dump(mode="json"),
+            arm=arm,
+            train_split=run.settings.train_split,
+            seed=model.seed,
+            rounds=budget.rounds,
+            steps_per_round=budget.steps_per_round,
+        ),
+        sites=tuple(site.site.folder for site in run.data.sites),
+        initial_weights=start,
+        out=folder,
+        device=run.settings.device,
+    )
+    state = run.launch_federation(
+        job,
+        on_round=lambda record: run.on_event(
+            TrainingAdvanced(model, record.round, record.loss, record)
+        ),
+    )
+    best = folder / f"round_{state.best_round or state.rounds_done:03d}.safetensors"
+    write_bytes(folder / WEIGHTS_FILE, best.read_bytes())
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return _record(
+        model,
+        sha256=sha256_file(folder / WEIGHTS_FILE),
+        steps=len(run.data.sites) * budget.rounds * budget.steps_per_round,
+        seconds=sum(RoundRecord.model_validate_json(line).seconds for line in lines),
+        n_cases=sum(len(site.train[arm]) for site in run.data.sites),
+    )
+
+
+def _train_sites(run: StudyRun, model: ModelId) -> tuple[SiteLabels, ...]:
+    """The sites whose cases a model learns from."""
+    if model.regime == "local":
+        return tuple(site for site in run.data.sites if site.site.name == model.train_site)
+    return run.data.sites
+
+
+def _steps(run: StudyRun, model: ModelId) -> int:
+    """Optimizer steps of a local or pooled model."""
+    budget = run.settings.budget
+    return budget.local() if model.regime == "local" else budget.pooled(n_sites=len(run.data.sites))
+
+
+def _prepare(
+    run: StudyRun, site: SiteLabels, labelled: Sequence[LabelledCase]
+) -> tuple[PreparedCase, ...]:
+    """Preprocessed cases, from the site's own cache."""
+    return prepare(labelled, run.plan, site.site.folder / "cache")
+
+
+def _inputs(run: StudyRun, model: ModelId, untrained: ModelRecord) -> dict[str, Any]:
+    """Everything that a model depends on, as it lies beside it."""
+    budget = run.settings.budget
+    return {
+        "version": run.version,
+        "regime": model.regime,
+        "seed": model.seed,
+        "plan_sha256": run.plan.sha256,
+        "start_sha256": untrained.sha256,
+        "rounds": budget.rounds if model.regime == "federated" else None,
+        "steps_per_round": budget.steps_per_round,
+        "steps": None if model.regime == "federated" else _steps(run, model),
+        "sites": {
+            site.site.name: {
+                "train": _hashes(site.train[model.arm]),
+                "validation": _hashes(site.validation),
+            }
+            for site in _train_sites(run, model)
+        },
+    }
+
+
+def _hashes(labelled: Sequence[LabelledCase]) -> list[list[str]]:
+    """Image and label hash of each case."""
+    return [[item.case.image_sha256, item.record.label_sha256] for item in labelled]
+
+
+def _finished(folder: Path, inputs: dict[str, Any]) -> ModelRecord | None:
+    """The model in a folder, if it is complete, intact, and made from these inputs."""
+    content = _read_json(folder / _RECORD_FILE)
+    if content is None or _read_json(folder / INPUTS_FILE) != inputs:
+        return None
+    record = ModelRecord.model_validate(content)
+    weights = folder / WEIGHTS_FILE
+    intact = weights.exists() and sha256_file(weights) == record.sha256
+    return record if intact else None
+
+
+def _read_json(path: Path) -> Any:
+    """A file's content; None where there is no file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _record(
+    model: ModelId, *, sha256: str, steps: int, seconds: float, n_cases: int
+) -> ModelRecord:
+    """What is kept of a model beside its weights."""
+    return ModelRecord(
+        regime=model.regime,
+        arm=model.arm,
+        seed=model.seed,
+        train_site=model.train_site,
+        sha256=sha256,
+        steps=steps,
+        seconds=seconds,
+        n_cases=n_cases,
+    )
