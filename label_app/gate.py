@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 
-from monailabel.app import app as monai_label
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -69,6 +68,3 @@ def refuse(scope: Scope) -> tuple[int, str] | None:
     if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
         return 413, f"The request has {length} bytes; at most {MAX_BODY_BYTES} are taken"
     return None
-
-
-app = Gate(monai_label)

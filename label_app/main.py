@@ -14,7 +14,7 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
 
-from label_app.proposals import PublishedModel
+from label_app.proposals import Proposer
 from label_app.sampling import OldestFirst
 from label_app.store import SiteDatastore
 
@@ -50,7 +50,7 @@ class SegfedLabelApp(MONAILabelApp):
 
     def init_infers(self) -> dict[str, InferTask]:
         """The published model, under the task's name."""
-        return {self._store.site.task.name: PublishedModel(self._store, device=self._device)}
+        return {self._store.site.task.name: Proposer(self._store, device=self._device)}
 
     def init_strategies(self) -> dict[str, Strategy]:
         """How the next case is chosen."""

@@ -14,7 +14,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from label_app.answers import explaining
 from label_app.segments import segments_present
 from label_app.store import SiteDatastore
-from segfed.engine import Model, load_bundle, predict_label
+from segfed.engine import Model, load_bundle, predict_label, select_device
 from segfed.errors import CaseError
 from segfed.sites import Case, store_label
 from segfed.study import current_model
@@ -23,7 +23,7 @@ from segfed.volumes import Volume, read_channels, read_grid, write_label
 _RESULT_EXTENSIONS = (".nrrd", ".nii.gz", ".nii")
 
 
-class PublishedModel(InferTask):
+class Proposer(InferTask):
     """The model that the site has published for its task, whichever that is at the moment."""
 
     def __init__(self, store: SiteDatastore, *, device: str) -> None:
@@ -35,12 +35,13 @@ class PublishedModel(InferTask):
             description=task.title,
         )
         self._store = store
-        self._device = device
+        self._device = select_device(device)
         self._loaded: tuple[Path, Model] | None = None
 
     def is_valid(self) -> bool:
         """Whether a model is published; MONAI Label lists only valid ones."""
-        return current_model(self._store.site) is not None
+        with explaining():
+            return current_model(self._store.site) is not None
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """The proposal for a case, as a file and what Slicer must know about it.
@@ -110,13 +111,12 @@ def check_unseen(model: Model, case: Case) -> None:
     Raises:
         CaseError: If the model's lineage holds the case's image.
     """
-    seen = {sha256 for images in model.lineage.train_images.values() for sha256 in images}
-    if case.image_sha256 in seen:
+    if model.lineage.saw(case.image_sha256):
         raise CaseError(
-            f"Case {case.case_id} is among the {len(seen)} training images of model "
-            f"{model.sha256[:12]}; expected a case that the model has never seen, because its "
-            "proposal would be better than on any other. Draw it by hand, or publish a model "
-            "that was trained without it."
+            f"Case {case.case_id} is among the training images of model {model.sha256[:12]} "
+            f"(study {model.lineage.study}); expected a case that the model has never seen, "
+            "because its proposal would be better than on any other. Draw it by hand, or publish "
+            "a model that was trained without it."
         )
 
 

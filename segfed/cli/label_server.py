@@ -57,7 +57,7 @@ def server_command(
         *("--studies", str(site_folder.resolve() / "images")),
         *("--host", HOST),
         *("--port", str(port)),
-        *("--uvicorn_app", "label_app.gate:app"),
+        *("--uvicorn_app", "label_app.server:app"),
         *("--conf", "reader", reader),
         *("--conf", "device", device),
     )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -73,6 +74,7 @@ def annotate_site(
     *,
     seed: int = 0,
     on_case: Callable[[AnnotatedCase], None] | None = None,
+    transport: httpx.BaseTransport | None = None,
 ) -> AnnotationSummary:
     """Work through every case that the server has for its reader.
 
@@ -85,13 +87,14 @@ def annotate_site(
         reader: The reader's habits.
         seed: Of the reader's errors; the same case and seed give the same contour.
         on_case: Called after each label that was saved.
+        transport: How requests travel; over the network unless given.
 
     Raises:
         ServerError: If the server refuses a request or answers otherwise than Slicer expects.
     """
     start = time.perf_counter()
     cases: list[AnnotatedCase] = []
-    with SlicerClient(url, site.task, client_id=reader.name) as client:
+    with SlicerClient(url, site.task, client_id=reader.name, transport=transport) as client:
         info = client.info()
         while sample := client.next_sample(info):
             case_id = str(sample["id"])

@@ -29,10 +29,19 @@ class SlicerClient:
     them, and names what it imports by the order of the values it finds; so does this client.
     """
 
-    def __init__(self, url: str, task: Task, *, client_id: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        task: Task,
+        *,
+        client_id: str,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
         self._task = task
         self._client_id = client_id
-        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS, trust_env=False)
+        self._http = httpx.Client(
+            base_url=url, timeout=_TIMEOUT_SECONDS, trust_env=False, transport=transport
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -110,9 +119,16 @@ class SlicerClient:
         )
         names = json.loads(parts["params"])["label_names"]
         found = np.unique(label.data[label.data > 0]).tolist()
+        if len(found) != len(names):
+            raise ServerError(
+                f"The proposal for case {case_id} holds the values {found} and names {names}; "
+                "expected one name for each, or Slicer would mix segments up. Correct the server."
+            )
         ordered = sorted(names, key=lambda name: names[name])
-        values = zip(found, (self._task.labels[name] for name in ordered), strict=True)
-        return _renumbered(label.data[0], dict(values))
+        values = {
+            value: self._task.labels[name] for value, name in zip(found, ordered, strict=True)
+        }
+        return _renumbered(label.data[0], values)
 
     def save(self, info: Mapping[str, Any], case_id: str, label: Volume) -> dict[str, Any]:
         """Submit a label in the task's values; returns what Slicer would show.
