@@ -19,6 +19,7 @@ from segfed.study.registry import (
     publish,
     publish_run,
     published_models,
+    shared_model,
 )
 from segfed.study.run import LaunchFederation
 from segfed.study.runner import run_study
@@ -47,4 +48,5 @@ __all__ = [
     "publish_run",
     "published_models",
     "run_study",
+    "shared_model",
 ]

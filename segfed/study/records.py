@@ -21,6 +21,12 @@ SCORES_FILE = "scores.csv"
 LABELS_FILE = "labels.csv"
 STUDY_FILE = "study.json"
 
+WEIGHTS_FILE = "model.safetensors"
+"""The weights in a model's folder."""
+
+INPUTS_FILE = "inputs.json"
+"""Hashes of everything that the model beside it was made from."""
+
 METRICS = ("dice", "surface_dice", "hd95_mm")
 """What every model is scored by."""
 

@@ -17,8 +17,7 @@ from segfed.settings import validated
 from segfed.sites import Site
 from segfed.study.card import model_card
 from segfed.study.models import UNTRAINED, ModelId
-from segfed.study.records import StudyRecord, read_study
-from segfed.study.training import INPUTS_FILE, WEIGHTS_FILE
+from segfed.study.records import INPUTS_FILE, WEIGHTS_FILE, StudyRecord, read_study
 
 CURRENT_FILE = "current"
 """Names the folder of the model that the label server serves."""
@@ -133,12 +132,16 @@ def publish_run(run_folder: Path, site: Site, *, model: ModelId | None = None) -
     """
     with tempfile.TemporaryDirectory() as temporary:
         bundle = Path(temporary) / "bundle"
-        export_model(run_folder, model or _shared_model(run_folder), bundle)
+        export_model(run_folder, model or shared_model(run_folder), bundle)
         return publish(bundle, site)
 
 
-def _shared_model(run_folder: Path) -> ModelId:
-    """The first model that learned from all sites."""
+def shared_model(run_folder: Path) -> ModelId:
+    """The first model that learned from all sites, federated before pooled.
+
+    Raises:
+        ConfigError: If every model of the run learned from one site alone.
+    """
     models = [record.model_id for record in read_study(run_folder).models]
     for regime in ("federated", "pooled"):
         for model in models:

@@ -26,12 +26,10 @@ from segfed.sites import LabelledCase
 from segfed.study.events import TrainingAdvanced, TrainingFinished, TrainingStarted
 from segfed.study.models import ModelId
 from segfed.study.preflight import SiteLabels
-from segfed.study.records import ModelRecord
+from segfed.study.records import INPUTS_FILE, WEIGHTS_FILE, ModelRecord
 from segfed.study.run import StudyRun
 
-WEIGHTS_FILE = "model.safetensors"
 _RECORD_FILE = "model.json"
-INPUTS_FILE = "inputs.json"
 
 
 def untrained_model(run: StudyRun, model: ModelId) -> ModelRecord:
