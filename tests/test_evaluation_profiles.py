@@ -62,8 +62,7 @@ def test_every_metric_is_defined_and_every_structure_has_what_its_metrics_need(n
     profile = PROFILES[name]
 
     assert set(profile.metrics) <= DEFINITIONS.keys()
-    if "surface_dice" in profile.metrics:
-        assert profile.tolerance_mm.keys() == profile.structures.keys()
+    assert profile.tolerance_mm.keys() == profile.structures.keys()
     if "lesion_dice" in profile.metrics:
         assert profile.lesion_rules.keys() == profile.structures.keys()
     assert {value for values in profile.structures.values() for value in values} == (

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from segfed.evaluation.paired import paired_differences
 from segfed.evaluation.statistics import (
     MINIMUM_CASES,
+    CaseMeans,
     SiteValues,
     finite_mean,
     finite_values,
@@ -120,23 +121,6 @@ def gain(global_score: float, rival_score: float) -> Gain:
     return Gain(points=points, relative=points / rival_score if rival_score else math.nan)
 
 
-def average_models(values: Mapping[str, SiteValues]) -> dict[str, dict[str, float]]:
-    """Mean score of each case over several models: what ``local`` means as one regime.
-
-    Raises:
-        CaseError: If the models were not scored on the same cases.
-    """
-    models = list(values.values())
-    for other in models[1:]:
-        paired_differences(models[0], other)
-    return {
-        site: {
-            case_id: finite_mean([model[site][case_id] for model in models]) for case_id in cases
-        }
-        for site, cases in models[0].items()
-    }
-
-
 def gap_share(
     local: SiteValues,
     pooled: SiteValues,
@@ -184,9 +168,7 @@ def worst_site(cells: Mapping[str, Cell], *, higher_is_better: bool = True) -> s
     return min(sorted(known), key=lambda site: sign * known[site])
 
 
-def _on_common_cases(
-    first: SiteValues, second: SiteValues
-) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+def _on_common_cases(first: SiteValues, second: SiteValues) -> tuple[CaseMeans, CaseMeans]:
     """Both sets of differences on the cases where both are finite."""
     both = {
         site: [

@@ -9,8 +9,13 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from segfed.errors import CaseError
-from segfed.evaluation.statistics import Estimate, SiteValues, finite_values
+from segfed.evaluation.statistics import (
+    CaseMeans,
+    Estimate,
+    SiteValues,
+    check_same_cases,
+    finite_values,
+)
 
 DEFAULT_MARGIN = 0.02
 """Largest loss of Dice that still counts as no worse."""
@@ -31,21 +36,13 @@ class NonInferiority:
     sentence: str
 
 
-def paired_differences(old: SiteValues, new: SiteValues) -> dict[str, dict[str, float]]:
+def paired_differences(old: SiteValues, new: SiteValues) -> CaseMeans:
     """New minus old score of each case of each site.
 
     Raises:
         CaseError: If the two were not scored on the same cases; the message names some.
     """
-    old_cases = {(site, case_id) for site, cases in old.items() for case_id in cases}
-    new_cases = {(site, case_id) for site, cases in new.items() for case_id in cases}
-    if old_cases != new_cases:
-        unpaired = sorted(f"{site}/{case_id}" for site, case_id in old_cases ^ new_cases)
-        raise CaseError(
-            f"Found {len(unpaired)} case(s) that only one of two compared models was scored on: "
-            f"{', '.join(unpaired[:5])}; expected the same cases for both. Score them with both "
-            "models."
-        )
+    check_same_cases(old, new)
     return {
         site: {case_id: _difference(old[site][case_id], value) for case_id, value in cases.items()}
         for site, cases in new.items()

@@ -102,15 +102,25 @@ BRATS2023 = Profile(
     metrics=_BRATS_METRICS,
     label_values=frozenset({1, 2, 3}),
     lesion_rules=dict.fromkeys(_BRATS_STRUCTURES, LesionRule()),
+    # BraTS scores no surface Dice: for reports that show it beside the challenge's metrics.
+    tolerance_mm=dict.fromkeys(_BRATS_STRUCTURES, DEFAULT_TOLERANCE_MM),
     both_empty=_BOTH_EMPTY_BRATS,
     one_empty=_ONE_EMPTY_BRATS,
 )
 
+_BRATS2024_STRUCTURES = {
+    **_BRATS_STRUCTURES,
+    "netc": (1,),
+    "snfh": (2,),
+    "resection_cavity": (4,),
+}
+
 BRATS2024_GLI = replace(
     BRATS2023,
     name="brats2024-gli",
-    structures={**_BRATS_STRUCTURES, "netc": (1,), "snfh": (2,), "resection_cavity": (4,)},
+    structures=_BRATS2024_STRUCTURES,
     label_values=frozenset({1, 2, 3, 4}),
+    tolerance_mm=dict.fromkeys(_BRATS2024_STRUCTURES, DEFAULT_TOLERANCE_MM),
     lesion_rules={
         **dict.fromkeys(
             ("whole_tumor", "tumor_core", "netc", "snfh"), LesionRule(minimum_mm3=20.0)

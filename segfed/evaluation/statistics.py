@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from segfed.errors import CaseError
+
 SiteValues = Mapping[str, Mapping[str, float]]
+CaseMeans = dict[str, dict[str, float]]
 Floats = NDArray[np.float64]
 
 MINIMUM_SITES = 5
@@ -56,7 +59,7 @@ def these_sites(
     where this one covers 95 % (``benchmarks/interval_coverage.py``).
 
     Args:
-        values: Score of each case of each site; average the seeds first (``average_seeds``).
+        values: Score of each case of each site; average the seeds first (``average_models``).
         seed: Seed of the resampling.
         n_bootstrap: Number of resamples.
         level: Coverage of the interval.
@@ -133,7 +136,7 @@ def new_models(values_by_seed: Mapping[int, SiteValues], *, level: float = 0.95)
     References:
         Satterthwaite 1946, https://doi.org/10.2307/3002019.
     """
-    averaged = average_seeds(values_by_seed)
+    averaged = average_models(values_by_seed)
     sites = finite_values(averaged)
     if not sites:
         return _estimate(averaged, None, reason="no case has a finite score")
@@ -158,21 +161,41 @@ def new_models(values_by_seed: Mapping[int, SiteValues], *, level: float = 0.95)
     return _estimate(averaged, mean, interval=(mean - half, mean + half))
 
 
-def average_seeds(values_by_seed: Mapping[int, SiteValues]) -> dict[str, dict[str, float]]:
-    """Mean score of each case over the seeds.
+def average_models(runs: Mapping[int, SiteValues] | Mapping[str, SiteValues]) -> CaseMeans:
+    """Mean score of each case over several models: the seeds of one, or the sites' local models.
 
-    A case that is undefined or infinite for some seeds is averaged over the others; one that is so
-    for all seeds keeps that value.
+    A case that is undefined or infinite for some models is averaged over the others; one that is
+    so for all keeps that value.
+
+    Raises:
+        CaseError: If the models were not scored on the same cases; the message names some.
     """
-    sites: dict[str, dict[str, list[float]]] = {}
-    for values in values_by_seed.values():
-        for site, cases in values.items():
-            for case_id, value in cases.items():
-                sites.setdefault(site, {}).setdefault(case_id, []).append(value)
+    models = list(runs.values())
+    for other in models[1:]:
+        check_same_cases(models[0], other)
     return {
-        site: {case_id: finite_mean(found) for case_id, found in cases.items()}
-        for site, cases in sites.items()
+        site: {
+            case_id: finite_mean([model[site][case_id] for model in models]) for case_id in cases
+        }
+        for site, cases in (models[0] if models else {}).items()
     }
+
+
+def check_same_cases(first: SiteValues, second: SiteValues) -> None:
+    """Refuse to compare or average models that were scored on different cases.
+
+    Raises:
+        CaseError: If the cases of the two differ; the message names some.
+    """
+    first_cases = {(site, case_id) for site, cases in first.items() for case_id in cases}
+    second_cases = {(site, case_id) for site, cases in second.items() for case_id in cases}
+    if first_cases != second_cases:
+        unpaired = sorted(f"{site}/{case_id}" for site, case_id in first_cases ^ second_cases)
+        raise CaseError(
+            f"Found {len(unpaired)} case(s) that only one of two compared models was scored on: "
+            f"{', '.join(unpaired[:5])}; expected the same cases for both. Score them with both "
+            "models."
+        )
 
 
 def seed_spread(values_by_seed: Mapping[int, SiteValues]) -> float:

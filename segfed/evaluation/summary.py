@@ -103,7 +103,9 @@ def _summarize_structure(
     both = {row.case_id for row in rows if row.reference_empty and row.predicted_empty}
     return {
         "label_values": list(profile.structures[structure]),
-        "tolerance_mm": profile.tolerance_mm.get(structure),
+        "tolerance_mm": profile.tolerance_mm[structure]
+        if "surface_dice" in profile.metrics
+        else None,
         "n_both_empty": len(both),
         "n_only_reference_empty": len({row.case_id for row in rows if row.reference_empty} - both),
         "n_only_predicted_empty": len({row.case_id for row in rows if row.predicted_empty} - both),
