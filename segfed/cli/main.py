@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from segfed.cli import console, evaluate, site
+from segfed.cli import console, demo, evaluate, label, model, predict, report, sample, site, study
 from segfed.cli import task as task_commands
 from segfed.errors import SegfedError
 
@@ -25,8 +25,15 @@ app = typer.Typer(
     ),
     epilog="New here? Run [bold]segfed demo[/bold]: the whole loop on made-up hospitals.",
 )
+app.command(name="demo")(demo.demo)
+app.command(name="sample")(sample.sample)
 app.add_typer(task_commands.app, name="task")
 app.add_typer(site.app, name="site")
+app.add_typer(label.app, name="label")
+app.add_typer(study.app, name="study")
+app.command(name="report")(report.report)
+app.add_typer(model.app, name="model")
+app.command(name="predict")(predict.predict)
 app.command(name="evaluate")(evaluate.evaluate)
 
 

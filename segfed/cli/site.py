@@ -14,7 +14,7 @@ from rich.table import Table
 
 from segfed.cli import console
 from segfed.protocol import Split
-from segfed.sites import SiteSettings, create_site, imports, load_site
+from segfed.sites import Site, SiteSettings, create_site, imports, load_site
 from segfed.sites.imports import ImportSummary
 from segfed.sites.tasks import TASK_SOURCE
 
@@ -112,7 +112,7 @@ def import_(
                 Format.KITS: imports.import_kits,
             }
             summary = readers[data_format](source, out, table=table, **arguments)
-    console.out.print(_counts_table(summary.counts))
+    console.out.print(counts_table(summary.counts))
     console.out.print(
         f"{summary.n_new} cases imported, {summary.n_known} were there already, "
         f"{len(summary.left_out)} left out."
@@ -137,7 +137,7 @@ def check(
         rows = [{**asdict(problem), "file": str(problem.file)} for problem in problems]
         console.print_json({"site": site.name, "cases": len(site.cases), "problems": rows})
     else:
-        console.out.print(_counts_table({site.name: Counter(c.split for c in site.cases)}))
+        console.out.print(counts_table({site.name: splits_of(site)}))
         for problem in problems:
             console.out.print(f"[red]✗[/red] {problem.message}", highlight=False)
         console.out.print(f"{len(site.cases)} cases, {len(problems)} problems.")
@@ -156,7 +156,12 @@ def _parse_sites(text: str) -> Mapping[str, int | None]:
     return sizes
 
 
-def _counts_table(counts: Mapping[str, Mapping[Split, int]]) -> Table:
+def splits_of(site: Site) -> Mapping[Split, int]:
+    """Cases of a site by split."""
+    return Counter(case.split for case in site.cases)
+
+
+def counts_table(counts: Mapping[str, Mapping[Split, int]]) -> Table:
     """Cases per site and split."""
     table = Table("site", box=None, header_style="bold")
     for split in (*get_args(Split), "all"):

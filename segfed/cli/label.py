@@ -1,0 +1,92 @@
+"""``segfed label``: labels that experts draw or correct in 3D Slicer, and their record."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from segfed.cli import console
+from segfed.cli.label_server import label_server
+from segfed.sites import load_site
+
+app = typer.Typer(no_args_is_help=True, help="Labels by experts, with or without a proposal.")
+_Folder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
+_Reader = Annotated[
+    str | None,
+    typer.Option("--reader", help="Whose name the labels bear; default: you, as logged in here."),
+]
+
+
+@app.command("serve")
+def serve(
+    folder: _Folder,
+    port: Annotated[int, typer.Option("--port", help="Port on this machine.")] = 8000,
+    reader: _Reader = None,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")] = "auto",
+) -> None:
+    """Serve a site's cases to 3D Slicer on this machine, until you press Ctrl-C."""
+    site = load_site(folder)
+    with label_server(folder, port=port, reader=reader, device=device) as url:
+        console.out.print(
+            f"Site {site.name} is served at {url}. In 3D Slicer open the MONAI Label module, enter "
+            f"this address and press the round arrow beside it. Ctrl-C ends the server.",
+            soft_wrap=True,
+        )
+        threading.Event().wait()
+
+
+@app.command("simulate")
+def simulate(
+    folder: _Folder,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the reader's errors.")] = 0,
+) -> None:
+    """Let a simulated reader label a synthetic site through its label server."""
+    from segfed.phantom import load_reader
+    from segfed.phantom.annotator import annotate_site
+
+    site = load_site(folder)
+    reader = load_reader(folder)
+    with console.progress_bars() as progress, label_server(folder, reader=reader.name) as url:
+        bar = progress.add_task(f"label {site.name}", total=None, note="")
+        summary = annotate_site(
+            url,
+            site,
+            reader,
+            seed=seed,
+            on_case=lambda case: progress.update(bar, advance=1, note=case.case_id),
+        )
+    origins = ", ".join(f"{count} {origin}" for origin, count in summary.origins.items())
+    console.out.print(
+        f"{summary.reader} submitted {summary.n_cases} labels at {site.name}: "
+        f"{origins or 'every case has its label already'}."
+    )
+
+
+@app.command("status")
+def status(
+    folder: _Folder,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Count a site's labels by split, arm, origin and status."""
+    site = load_site(folder)
+    split_of = {case.case_id: case.split for case in site.cases}
+    counts = Counter(
+        (str(split_of.get(record.case_id)), record.arm, record.origin, record.status)
+        for record in site.ledger().records()
+    )
+    columns = ("split", "arm", "origin", "status")
+    rows = [dict(zip(columns, key, strict=True)) | {"n": n} for key, n in sorted(counts.items())]
+    if as_json:
+        console.print_json({"site": site.name, "cases": len(site.cases), "labels": rows})
+        return
+    table = Table(*columns, box=None, header_style="bold")
+    table.add_column("labels", justify="right")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    console.out.print(table)
+    console.out.print(f"{len(site.cases)} cases, {sum(counts.values())} labels.")

@@ -1,0 +1,58 @@
+"""Starts the Flower federation in a process of its own, so that segfed never imports Flower."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from segfed.errors import FederationError
+from segfed.files import write_text
+from segfed.protocol import FederationJob, FederationState, RoundRecord
+
+
+def launch_federation(
+    job: FederationJob, *, on_round: Callable[[RoundRecord], None]
+) -> FederationState:
+    """Simulate one federated training in a child process and follow its rounds.
+
+    A child whose parent was killed ends at its next round, when its output finds no reader.
+
+    Args:
+        job: Manifest, site folders, initial weights and run folder.
+        on_round: Called with each finished round's record, in order.
+
+    Returns:
+        The final state, as the run folder's ``state.json`` holds it.
+
+    Raises:
+        FederationError: If the process fails; the message quotes the end of its log, which lies
+            in the run folder as ``federation.log``.
+    """
+    job_path, log_path = job.out / "job.json", job.out / "federation.log"
+    write_text(job_path, job.model_dump_json(indent=2) + "\n")
+    command = [sys.executable, "-m", "federation.simulation", str(job_path)]
+    with (
+        log_path.open("ab") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as process,
+    ):
+        try:
+            for line in process.stdout or ():
+                on_round(RoundRecord.model_validate_json(line))
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode != 0:
+        raise FederationError(_failure(process.returncode, log_path))
+    return FederationState.model_validate_json((job.out / "state.json").read_bytes())
+
+
+def _failure(code: int, log_path: Path) -> str:
+    """One paragraph: how the process ended, its last words, and where the rest is."""
+    last_words = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+    return (
+        f"The federation ended with exit code {code} instead of 0. Its log {log_path} ends: "
+        f"{' / '.join(last_words) or '(empty)'}. Correct that and run the command again: "
+        "finished rounds are kept."
+    )

@@ -1,0 +1,79 @@
+"""``segfed model``: trained models, and where label servers find them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from segfed.cli import console
+from segfed.sites import load_site
+
+app = typer.Typer(no_args_is_help=True, help="Published models: what a site's label server uses.")
+
+
+@app.command("list")
+def list_(
+    folder: Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the models published at a site; the arrow marks the one that proposes."""
+    from segfed.study import current_model, published_models
+
+    site = load_site(folder)
+    current = current_model(site)
+    models = published_models(site)
+    if as_json:
+        rows = [
+            {
+                "folder": str(model.folder),
+                "sha256": model.sha256,
+                "current": model.folder == current,
+                "lineage": model.lineage.model_dump(mode="json"),
+            }
+            for model in models
+        ]
+        console.print_json(rows)
+        return
+    table = Table("", "model", "study", "labels", "seed", "round", "sites", box=None)
+    for model in models:
+        lineage = model.lineage
+        table.add_row(
+            "→" if model.folder == current else "",
+            model.sha256[:12],
+            lineage.study,
+            lineage.arm,
+            str(lineage.seed),
+            str(lineage.round or ""),
+            ", ".join(lineage.sites),
+        )
+    console.out.print(table if models else f"Site {site.name} has no published model yet.")
+
+
+@app.command("publish")
+def publish(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a finished study.")],
+    folder: Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")],
+) -> None:
+    """Put a study's global model where the site's label server loads it."""
+    from segfed.study import publish_run
+
+    site = load_site(folder)
+    published = publish_run(run, site)
+    console.out.print(
+        f"Site {site.name} now proposes with {published.name}: {published}", soft_wrap=True
+    )
+
+
+@app.command("export")
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a finished study.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the model bundle.")],
+) -> None:
+    """Write a study's global model as a MONAI bundle, for `segfed predict` and others."""
+    from segfed.study import export_model, shared_model
+
+    sha256 = export_model(run, shared_model(run), out)
+    console.out.print(f"Model {sha256[:12]}: {out}", soft_wrap=True)
