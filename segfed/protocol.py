@@ -6,11 +6,13 @@ Weights travel as safetensors bytes, everything else as JSON; nothing is ever un
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field, PositiveInt
 
+from segfed.errors import FederationError
 from segfed.files import sha256_json
 from segfed.settings import Settings
 
@@ -69,17 +71,67 @@ class RoundReply:
     """The site's model after local training, as safetensors; empty for ``validate``."""
 
     n_cases: int
-    """Labelled cases behind the weights or the metrics."""
+    """Labelled cases behind the weights or the metrics; 0 where the site scores too few."""
 
     metrics: dict[str, float]
-    """Values by declared name: ``loss``, ``seconds``, ``steps``, ``dice_<structure>``."""
+    """Values by declared name: ``loss``, ``seconds``, ``steps``, ``dice_<structure>``.
+
+    A value that the site's policy withholds, or that is not a number, is left out.
+    """
+
+
+class AgentErrorCode(IntEnum):
+    """All that a site says about a failure: exception texts can name patients and paths.
+
+    Flower's own codes are below 100. The reason in full stands in the log of the site.
+    """
+
+    PROTOCOL_MISMATCH = 1001
+    UNKNOWN_STUDY = 1002
+    UNKNOWN_ROUND = 1003
+    STUDY_NOT_ALLOWED = 1004
+    TASK_MISMATCH = 1005
+    TOO_FEW_CASES = 1006
+    DATA_UNUSABLE = 1007
+    WEIGHTS_UNUSABLE = 1008
+    TRAINING_FAILED = 1009
+    EGRESS_REFUSED = 1010
+    INTERNAL = 1011
+
+
+_MEANINGS = {
+    AgentErrorCode.PROTOCOL_MISMATCH: "site and server run versions that do not fit together",
+    AgentErrorCode.UNKNOWN_STUDY: "the site has not approved a study with this manifest",
+    AgentErrorCode.UNKNOWN_ROUND: "the study has no such round",
+    AgentErrorCode.STUDY_NOT_ALLOWED: "the site's policy does not allow the study",
+    AgentErrorCode.TASK_MISMATCH: "the study's plan does not fit the site's task",
+    AgentErrorCode.TOO_FEW_CASES: "the site has fewer training cases than its policy asks for",
+    AgentErrorCode.DATA_UNUSABLE: "a case or label at the site cannot be used",
+    AgentErrorCode.WEIGHTS_UNUSABLE: "the weights do not fit the study's network",
+    AgentErrorCode.TRAINING_FAILED: "training failed at the site",
+    AgentErrorCode.EGRESS_REFUSED: "the reply held something that may not leave the site",
+    AgentErrorCode.INTERNAL: "something unexpected failed at the site",
+}
+
+
+class AgentError(FederationError):
+    """A site's refusal or failure, as a code with a fixed meaning and nothing else."""
+
+    def __init__(self, code: AgentErrorCode) -> None:
+        """Keep the code; the text follows from it."""
+        super().__init__(f"{_MEANINGS[code]} (code {int(code)})")
+        self.code = code
 
 
 class AgentConnection(Protocol):
     """The relay's view of a site's agent: in the same process, or behind a socket."""
 
     def answer(self, request: RoundRequest) -> RoundReply:
-        """Run the job, or return its stored reply."""
+        """Run the job, or return its stored reply.
+
+        Raises:
+            AgentError: If the site refuses the job or fails at it; no other exception leaves.
+        """
 
 
 class FederationJob(Settings):
@@ -102,16 +154,21 @@ class RoundRecord(Settings):
     """One line of ``metrics.jsonl``: what a round brought."""
 
     round: int
-    loss: float
-    """Mean training loss over the sites, weighted as the aggregation is."""
+    loss: float | None
+    """Mean training loss over the sites, weighted as the aggregation is; None where no site
+    states it."""
 
     validation_dice: float | None
     """Mean over sites of the mean over structures; ``None`` where no site could score it."""
 
     sites: dict[str, dict[str, float | None]]
-    """Per site: ``n_cases``, ``loss``, ``seconds``, ``bytes_down``, ``bytes_up``, Dice values."""
+    """Per site: ``n_cases``, ``n_validation_cases``, ``loss``, ``seconds`` (training and
+    validation), ``bytes_down``, ``bytes_up``, Dice values; None where a site did not state it."""
 
     seconds: float
+
+    dropped: dict[str, str] = Field(default_factory=dict)
+    """Sites whose update or metrics do not count in this round, and why."""
 
 
 class FederationState(Settings):

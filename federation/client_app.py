@@ -1,0 +1,55 @@
+"""The relay that Flower runs at a site: it hands each message to the agent, and the answer back.
+
+Flower starts a new process for every message and runs code that the researcher sent. So this
+module imports no torch, reads no image and decides nothing: the agent, which the hospital
+installed and started, does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from federation.messages import error_message, read_request, reply_message
+from segfed.protocol import AgentConnection, AgentError, AgentErrorCode, Verb
+
+logger = logging.getLogger(__name__)
+
+
+def make_client_app(connect: Callable[[Context], AgentConnection]) -> ClientApp:
+    """A Flower client that relays to an agent.
+
+    Args:
+        connect: Finds the agent of the node in whose context Flower calls the client.
+    """
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        return _relay(message, "train", connect, context)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        return _relay(message, "validate", connect, context)
+
+    return app
+
+
+def _relay(
+    message: Message,
+    verb: Verb,
+    connect: Callable[[Context], AgentConnection],
+    context: Context,
+) -> Message:
+    """The agent's answer, or the code of whatever went wrong."""
+    try:
+        reply = connect(context).answer(read_request(message, verb))
+        return reply_message(reply, message)
+    except AgentError as error:
+        return error_message(error.code, message)
+    except Exception:  # Flower would send the exception's text to the server.
+        logger.exception("The relay failed; the server is told no more than a code.")
+        return error_message(AgentErrorCode.INTERNAL, message)

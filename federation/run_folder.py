@@ -1,0 +1,96 @@
+"""A run on disk: weights of the best and the last round, one line a round, and how far it came.
+
+Of the three files of a round, ``state.json`` is written last and decides: a process that is
+killed before leaves the run as it was after the round before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from safetensors.numpy import save
+
+from federation.messages import Weights
+from segfed.errors import FederationError
+from segfed.files import write_bytes, write_text
+from segfed.protocol import FederationState, Manifest, RoundRecord
+
+_STATE_FILE = "state.json"
+_METRICS_FILE = "metrics.jsonl"
+
+
+def finished_rounds(
+    out: Path, manifest: Manifest, *, sites: Collection[str]
+) -> tuple[RoundRecord, ...]:
+    """The rounds that an earlier process finished here; none in a new folder.
+
+    Raises:
+        FederationError: If the folder holds the run of another manifest or of other sites, or is
+            damaged.
+    """
+    if not (out / _STATE_FILE).exists():
+        return ()
+    try:
+        state = FederationState.model_validate_json((out / _STATE_FILE).read_bytes())
+        lines = (out / _METRICS_FILE).read_text(encoding="utf-8").splitlines()
+        records = tuple(RoundRecord.model_validate_json(line) for line in lines)
+    except (OSError, ValueError) as error:
+        raise FederationError(
+            f"{out} holds the state of a run that cannot be read ({type(error).__name__}); "
+            "expected what an earlier run wrote. Delete the folder to begin anew."
+        ) from error
+    records = records[: state.rounds_done]  # a line more, if the process was killed in between
+    names = set(records[-1].sites) if records else set(sites)
+    if state.manifest_sha256 != manifest.sha256 or names != set(sites):
+        raise FederationError(
+            f"{out} holds a run of study {state.manifest_sha256[:12]} with sites "
+            f"{', '.join(sorted(names))}; this is study {manifest.sha256[:12]} with sites "
+            f"{', '.join(sorted(sites))}. Choose another folder, or delete this one."
+        )
+    return records
+
+
+def save_round(
+    out: Path, manifest: Manifest, *, records: Sequence[RoundRecord], weights: Weights
+) -> FederationState:
+    """Write the last round of a run; returns the state that is now on disk.
+
+    Args:
+        out: The run folder.
+        manifest: The study.
+        records: All rounds so far, the new one last.
+        weights: The global model after it.
+    """
+    last = records[-1].round
+    state = FederationState(
+        manifest_sha256=manifest.sha256,
+        rounds_done=last,
+        best_round=best_round(records),
+        finished=last == manifest.rounds,
+    )
+    write_bytes(weights_path(out, last), save(weights))
+    lines = "".join(record.model_dump_json() + "\n" for record in records)
+    write_text(out / _METRICS_FILE, lines)
+    write_text(out / _STATE_FILE, state.model_dump_json(indent=2) + "\n")
+    kept = {weights_path(out, last), weights_path(out, state.best_round or last)}
+    for path in out.glob("round_*.safetensors"):
+        if path not in kept:
+            path.unlink()
+    return state
+
+
+def best_round(records: Sequence[RoundRecord]) -> int:
+    """The round with the highest validation Dice, the earlier of two equals.
+
+    The last round where none was scored.
+    """
+    scored = [item for item in records if item.validation_dice is not None]
+    if not scored:
+        return records[-1].round
+    return max(scored, key=lambda item: (item.validation_dice, -item.round)).round
+
+
+def weights_path(out: Path, round_number: int) -> Path:
+    """Where the global model after a round lies."""
+    return out / f"round_{round_number:03d}.safetensors"

@@ -1,0 +1,142 @@
+"""A whole federation on one machine: ``python -m federation.simulation JOB.json``.
+
+The server, the relays and the messages are Flower's own; the sites' agents run in this process,
+one after the other. A JSON line for each round goes to stdout, the story to stderr. The exit code
+is 0 when all rounds are done, 1 when the run failed, 2 for a wrong command line.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from flwr.app import Context, RecordDict
+from pydantic import ValidationError
+
+from federation.client_app import make_client_app
+from federation.grid import InProcessGrid
+from federation.server_app import make_server_app
+from segfed.errors import ConfigError, FederationError, SegfedError
+from segfed.protocol import AgentConnection, FederationJob, Manifest, RoundRecord
+
+logger = logging.getLogger(__name__)
+
+OnRound = Callable[[RoundRecord], None]
+
+
+def run_federation(
+    manifest: Manifest,
+    *,
+    agents: Mapping[str, AgentConnection],
+    initial_weights: Path,
+    out: Path,
+    on_round: OnRound,
+) -> None:
+    """Train a study with agents in this process, or go on where an earlier process stopped.
+
+    Args:
+        manifest: The study.
+        agents: The agent of each site, by the site's name.
+        initial_weights: Safetensors from which round 1 starts.
+        out: The run folder.
+        on_round: Called with every round's record, those of an earlier process first.
+
+    Raises:
+        FederationError: If too few sites take part, or the run folder belongs to another run.
+        WeightsError: If the initial weights cannot be read.
+    """
+    site_names = dict(enumerate(sorted(agents), start=1))
+    run_config: dict[str, bool | float | int | str] = {"manifest-sha256": manifest.sha256}
+    contexts = {
+        node_id: Context(1, node_id, {"site-name": name}, RecordDict(), run_config)
+        for node_id, name in site_names.items()
+    }
+    client_app = make_client_app(lambda context: agents[str(context.node_config["site-name"])])
+    server_app = make_server_app(
+        manifest,
+        site_names=site_names,
+        initial_weights=initial_weights,
+        out=out,
+        on_round=on_round,
+    )
+    server_app(InProcessGrid(client_app, contexts), Context(1, 0, {}, RecordDict(), run_config))
+
+
+def simulate(job: FederationJob, *, on_round: OnRound) -> None:
+    """Train a study on site folders of this machine.
+
+    Raises:
+        ConfigError: If a site cannot be loaded, or two have one name.
+        FederationError: As ``run_federation``.
+        WeightsError: As ``run_federation``.
+    """
+    # Imported here: the relay's tests must be able to import this package without torch.
+    from segfed.agent import Agent
+    from segfed.engine import select_device
+    from segfed.sites import load_site
+
+    device = select_device(job.device)
+    sites = [load_site(folder) for folder in job.sites]
+    names = [site.name for site in sites]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"The sites are called {', '.join(sorted(names))}, expected a different name for "
+            "each. Rename one in its site.toml, or list each folder once."
+        )
+    run_federation(
+        job.manifest,
+        agents={site.name: Agent(site, job.manifest, device=device) for site in sites},
+        initial_weights=job.initial_weights,
+        out=job.out,
+        on_round=on_round,
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job in a file; returns the exit code."""
+    if len(arguments) != 1:
+        sys.stderr.write("Usage: python -m federation.simulation JOB.json\n")
+        return 2
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    for name in ("segfed", "federation", "transforms"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    try:
+        simulate(_read_job(Path(arguments[0])), on_round=_report)
+    except SegfedError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except BrokenPipeError:
+        sys.stderr.write("Nobody reads the progress any more: the run stops after this round.\n")
+        return 1
+    return 0
+
+
+def _read_job(path: Path) -> FederationJob:
+    """The job in a JSON file."""
+    try:
+        return FederationJob.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise FederationError(
+            f"The job {path} cannot be read ({error.strerror}); expected a JSON file. Check the "
+            "path."
+        ) from error
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
+        )
+        raise ConfigError(
+            f"The job {path} breaks {error.error_count()} rules: {problems}"
+        ) from None
+
+
+def _report(record: RoundRecord) -> None:
+    """One line for the caller's progress display."""
+    sys.stdout.write(record.model_dump_json() + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,184 @@
+"""The agent of a site: runs what the hospital approved, and lets out only what is allowed."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import time
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from segfed.agent.audit import AUDIT_FILE, Clock, append_entry, utc_now
+from segfed.agent.egress import check_egress, payload
+from segfed.agent.jobs import store_reply, stored_reply
+from segfed.agent.policy import check_case_count, check_request
+from segfed.agent.refusal import code_of
+from segfed.engine import (
+    LocalTrainer,
+    Plan,
+    PreparedCase,
+    UNet,
+    build_network,
+    check_weights,
+    from_bytes,
+    prepare,
+    read_plan,
+    to_bytes,
+    validation_dice,
+)
+from segfed.files import sha256_json
+from segfed.protocol import AgentError, Manifest, RoundReply, RoundRequest
+from segfed.sites import LabelledCase, Site, select_labels
+
+logger = logging.getLogger(__name__)
+
+
+class Agent:
+    """One site's part in one study; implements ``segfed.protocol.AgentConnection``.
+
+    Images, labels and the preprocessed cache belong to it and stay warm between rounds. Nothing
+    is read before the first request has passed the hospital's policy.
+    """
+
+    def __init__(
+        self, site: Site, manifest: Manifest, *, device: torch.device, clock: Clock = utc_now
+    ) -> None:
+        """Take the approved study; nothing is read yet.
+
+        Args:
+            site: The site, as loaded.
+            manifest: The study that the hospital approved; requests for another are refused.
+            device: Where to train.
+            clock: Dates the lines of the audit log.
+        """
+        self._site = site
+        self._manifest = manifest
+        self._device = device
+        self._clock = clock
+        self._trainer: LocalTrainer | None = None
+
+    def answer(self, request: RoundRequest) -> RoundReply:
+        """Run a job, or return its stored reply; every answer is in the audit log before it leaves.
+
+        Raises:
+            AgentError: With a code and nothing else, whatever went wrong.
+        """
+        try:
+            reply = self._run(request)
+            self._record(request, request.verb, payload(reply))
+        except Exception as error:
+            code = code_of(error)
+            logger.exception(
+                "Site %s refused or failed %s of round %d.",
+                self._site.name,
+                request.verb,
+                request.round,
+            )
+            self._record(request, f"error {int(code)}", str(int(code)).encode())
+            raise AgentError(code) from None
+        return reply
+
+    def _run(self, request: RoundRequest) -> RoundReply:
+        """Policy, store, work, allow-list: in this order."""
+        plan = check_request(self._site, self._manifest, request)
+        if request.verb == "train":
+            check_case_count(self._site, len(self._train_labels))
+        reply = stored_reply(self._jobs, request)
+        if reply is None:
+            work = self._train if request.verb == "train" else self._validate
+            reply = work(request)
+            check_egress(reply, plan=plan, network=self._network)
+            store_reply(self._jobs, request, reply)
+        return reply
+
+    def _train(self, request: RoundRequest) -> RoundReply:
+        """The weights after this round's local steps."""
+        trainer = self._trainer_before(request.round)
+        trainer.load_weights(from_bytes(request.weights))
+        summary = trainer.run(self._manifest.steps_per_round)
+        metrics = {"seconds": summary.seconds, "steps": float(summary.steps)}
+        if summary.n_cases >= self._site.settings.policy.minimum_metric_cases:
+            metrics["loss"] = summary.loss
+        return RoundReply(to_bytes(trainer.weights()), summary.n_cases, metrics)
+
+    def _validate(self, request: RoundRequest) -> RoundReply:
+        """Dice of each structure on the validation cases; none where they are too few to tell."""
+        cases = self._prepared_validation
+        if len(cases) < self._site.settings.policy.minimum_metric_cases:
+            return RoundReply(b"", 0, {})
+        started = time.perf_counter()
+        weights = from_bytes(request.weights)
+        check_weights(weights, self._network)
+        self._network.load_state_dict(weights)
+        scores = validation_dice(self._network, self._plan, cases, device=self._device)
+        metrics = {f"dice_{name}": dice for name, dice in scores.items() if math.isfinite(dice)}
+        metrics["seconds"] = time.perf_counter() - started
+        return RoundReply(b"", len(cases), metrics)
+
+    def _trainer_before(self, round_number: int) -> LocalTrainer:
+        """The trainer with the steps of all earlier rounds behind it."""
+        steps_done = (round_number - 1) * self._manifest.steps_per_round
+        trainer = self._trainer
+        if trainer is None or trainer.steps_done != steps_done:
+            trainer = LocalTrainer(
+                self._plan,
+                prepare(self._train_labels, self._plan, self._site.folder / "cache"),
+                network=self._network,
+                seed=self._seed,
+                total_steps=self._manifest.rounds * self._manifest.steps_per_round,
+                device=self._device,
+            )
+            trainer.steps_done = steps_done
+            self._trainer = trainer
+        return trainer
+
+    @property
+    def _plan(self) -> Plan:
+        return read_plan(self._manifest.plan)
+
+    @property
+    def _seed(self) -> int:
+        """The study's seed, turned so that no two sites draw the same numbers."""
+        text = f"{self._manifest.seed}/{self._site.name}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+
+    @cached_property
+    def _network(self) -> UNet:
+        return build_network(self._plan, seed=self._manifest.seed).to(self._device)
+
+    @cached_property
+    def _train_labels(self) -> tuple[LabelledCase, ...]:
+        return select_labels(self._site, split=self._manifest.train_split, arm=self._manifest.arm)
+
+    @cached_property
+    def _validation_labels(self) -> tuple[LabelledCase, ...]:
+        """Hand-drawn in every arm: arms must differ in their training labels only."""
+        return select_labels(self._site, split="validation", arm="manual", required=False)
+
+    @cached_property
+    def _prepared_validation(self) -> tuple[PreparedCase, ...]:
+        return prepare(self._validation_labels, self._plan, self._site.folder / "cache")
+
+    @cached_property
+    def _jobs(self) -> Path:
+        """Where this study's finished jobs lie; other labels make it another study."""
+        used = [
+            [item.case.image_sha256, item.record.label_sha256]
+            for item in (*self._train_labels, *self._validation_labels)
+        ]
+        key = sha256_json({"manifest": self._manifest.sha256, "labels": used})
+        return self._site.folder / "cache" / "jobs" / key[:16]
+
+    def _record(self, request: RoundRequest, kind: str, content: bytes) -> None:
+        """One line in the audit log."""
+        append_entry(
+            self._site.folder / AUDIT_FILE,
+            time=self._clock(),
+            manifest_sha256=request.manifest_sha256,
+            round_number=request.round,
+            kind=kind,
+            content=content,
+        )
