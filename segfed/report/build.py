@@ -11,7 +11,13 @@ from segfed.report.comparison import compare_arms
 from segfed.report.effort import summarize_effort
 from segfed.report.federation import build_matrix, federated_gain, federation_costs
 from segfed.report.finding import data_statement, describe_finding, report_warnings
-from segfed.report.values import MEAN_OF_STRUCTURES, Scores, estimate
+from segfed.report.values import (
+    DISTANCE_RANGE_MM,
+    MEAN_OF_STRUCTURES,
+    SCORE_RANGE,
+    Scores,
+    estimate,
+)
 from segfed.study.records import (
     LABELS_FILE,
     METRICS,
@@ -92,6 +98,7 @@ def _metrics(
                     structure: estimate(
                         scores.values(regime, arm, structure, metric, sites=chosen),
                         n_bootstrap=n_bootstrap,
+                        within=DISTANCE_RANGE_MM if metric == "hd95_mm" else SCORE_RANGE,
                         with_median=metric == "hd95_mm",
                     )
                     for structure in scores.structures()
@@ -116,6 +123,7 @@ def _by_site(scores: Scores, sites: Sequence[str], *, n_bootstrap: int) -> dict[
                         "local", arm, MEAN_OF_STRUCTURES, "dice", train_site=site, sites=[site]
                     ),
                     n_bootstrap=n_bootstrap,
+                    within=SCORE_RANGE,
                 )
                 for arm in scores.regimes().get("local", ())
                 if site in scores.train_sites("local", arm)
@@ -133,6 +141,7 @@ def _overall(scores: Scores, sites: Iterable[str], *, n_bootstrap: int) -> dict[
             arm: estimate(
                 scores.values(regime, arm, MEAN_OF_STRUCTURES, "dice", sites=chosen),
                 n_bootstrap=n_bootstrap,
+                within=SCORE_RANGE,
             )
             for arm in arms
         }

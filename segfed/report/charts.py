@@ -64,7 +64,7 @@ def forest_chart(regime: Mapping[str, Any], structure: str, *, margin: float) ->
     pad = 0.06 * (high - low)
     x = svg.linear(low - pad, high + pad, left, right)
     bottom = top + 22.0 * len(rows) + 6
-    body = _axis(x, svg.round_ticks(low, high, wanted=3), top=top, bottom=bottom, digits=2,
+    body = _axis(x, svg.round_ticks(low, high, wanted=4), top=top, bottom=bottom, digits=2,
                  signed=True)  # fmt: skip
     body.append(svg.line(x(0), top, x(0), bottom, kind="zero"))
     body.append(svg.line(x(-margin), top, x(-margin), bottom, kind="margin"))

@@ -95,6 +95,11 @@ def _costs(folder: Path) -> dict[str, Any]:
             }
             for site in sites
         },
+        "dropped": [
+            {"round": record.round, "site": site, "reason": reason}
+            for record in rounds
+            for site, reason in record.dropped.items()
+        ],
         "convergence": [
             {
                 "round": record.round,

@@ -42,15 +42,22 @@ def describe_finding(report: dict[str, Any]) -> dict[str, Any]:
 def report_warnings(report: dict[str, Any], study: StudyRecord) -> Iterator[str]:
     """What limits the figures, beside what the run itself warned of."""
     if report["comparison"] and len(study.settings.seeds) < MINIMUM_SEEDS:
+        n_seeds = len(study.settings.seeds)
         yield (
-            f"{len(study.settings.seeds)} training seed(s): the comparison speaks of these models; "
-            f"a claim about the label strategy needs at least {MINIMUM_SEEDS}."
+            f"{n_seeds} training seed{'s' if n_seeds > 1 else ''}: the comparison speaks of these "
+            f"models; a claim about the label strategy needs at least {MINIMUM_SEEDS} seeds."
         )
     if report["comparison"] and report["comparison"]["design"] != "crossover":
         yield (
             f"The arms were labelled in a {report['comparison']['design']} design: their training "
             "cases are not the same."
         )
+    for run in report["federation"]:
+        for dropped in run["dropped"]:
+            yield (
+                f"Round {dropped['round']} of the federation ({run['arm']} labels, seed "
+                f"{run['seed']}) went without {dropped['site']}: {dropped['reason']}."
+            )
     for metric in ("dice", "surface_dice"):
         for regime, arms in report[metric].items():
             for arm, structures in arms.items():

@@ -38,6 +38,7 @@ def render_html(report: Mapping[str, Any], *, pictures: Sequence[Picture] = ()) 
         "number": text.number,
         "phrase": text.phrase,
         "words": text.words,
+        "prose": text.prose,
         "size": text.size,
         "duration": text.duration,
         "joined": text.joined,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,11 @@ def phrase(found: Mapping[str, Any], *, signed: bool = False, digits: int = 3) -
 def words(name: str) -> str:
     """An identifier as text."""
     return name.replace("_", " ")
+
+
+def prose(sentence: str) -> str:
+    """A sentence with names as text and real minus signs."""
+    return re.sub(r"(?<![\w.])-(?=\d)", MINUS, words(sentence))
 
 
 def joined(parts: Sequence[str]) -> str:

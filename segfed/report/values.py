@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import median
 from typing import Any
 
-from segfed.evaluation import Estimate, SiteValues, average_seeds, these_sites
+from segfed.evaluation import Estimate, SiteValues, average_models, these_sites
 from segfed.study.records import ScoreRow
 
 MEAN_OF_STRUCTURES = "mean_of_structures"
@@ -16,6 +16,11 @@ MEAN_OF_STRUCTURES = "mean_of_structures"
 
 _Member = tuple[int, str]
 """Seed and training site: which of the models of one regime and arm."""
+
+SCORE_RANGE = (0.0, 1.0)
+"""Of Dice and surface Dice."""
+
+DISTANCE_RANGE_MM = (0.0, math.inf)
 
 
 class Scores:
@@ -74,7 +79,7 @@ class Scores:
             train_site: Only the local models of this site.
             sites: Only these test sites; the participating ones by default.
         """
-        return average_seeds(
+        return average_models(
             self.by_seed(regime, arm, structure, metric, train_site=train_site, sites=sites)
         )
 
@@ -115,21 +120,30 @@ class Scores:
 
 def _average(values: Iterable[SiteValues]) -> dict[str, dict[str, float]]:
     """Mean of each case over several models or structures, by the rule for seeds."""
-    return average_seeds(dict(enumerate(values)))
+    return average_models(dict(enumerate(values)))
 
 
-def estimate(values: SiteValues, *, n_bootstrap: int, with_median: bool = False) -> dict[str, Any]:
+def estimate(
+    values: SiteValues,
+    *,
+    n_bootstrap: int,
+    within: tuple[float, float] | None = None,
+    with_median: bool = False,
+) -> dict[str, Any]:
     """Mean, interval and counts for ``report.json``.
 
     Args:
         values: Score of each case of each site.
         n_bootstrap: Samples behind the interval.
+        within: The range that no mean can leave, at which the interval is cut.
         with_median: Add the median over all cases, infinite ones included (``None`` if it is
             infinite itself), and the number of infinite ones.
     """
-    return as_json(these_sites(values, seed=0, n_bootstrap=n_bootstrap)) | (
-        _median(values) if with_median else {}
-    )
+    result = these_sites(values, seed=0, n_bootstrap=n_bootstrap)
+    low, high = result.ci_low, result.ci_high
+    if within and low is not None and high is not None:
+        result = replace(result, ci_low=max(low, within[0]), ci_high=min(high, within[1]))
+    return as_json(result) | (_median(values) if with_median else {})
 
 
 def as_json(result: Estimate) -> dict[str, Any]:

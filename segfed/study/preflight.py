@@ -178,7 +178,7 @@ def _warnings(data: StudyData) -> Iterator[str]:
         if not item.validation:
             yield f"{item.site.name} has no labelled validation case: its models' last step counts."
         elif unvalidated:
-            yield f"{item.site.name}: {unvalidated} validation cases have no manual label."
+            yield f"{item.site.name}: validation cases without a manual label: {unvalidated}."
         for arm, labelled in item.train.items():
             yield from proposal_leaks(item.site, labelled, arm=arm)
     for item in data.everywhere:
