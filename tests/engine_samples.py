@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from segfed.engine.cache import label_positions
 SHAPE = (20, 24, 16)
 
 
-def make_plan(changes: Mapping[str, Any] | None = None) -> Plan:
+def sample_plan(**changes: Any) -> Plan:
     """An organ (1) with a core (2), in one MR channel."""
     return read_plan(
         {
@@ -28,7 +27,7 @@ def make_plan(changes: Mapping[str, Any] | None = None) -> Plan:
             "features": [8, 16],
             "batch_size": 2,
             "learning_rate": 1e-2,
-            **(changes or {}),
+            **changes,
         }
     )
 
@@ -39,7 +38,7 @@ def ellipsoid(shape: tuple[int, int, int], centre: np.ndarray, radii: np.ndarray
     return np.asarray(((offset / radii) ** 2).sum(axis=-1) <= 1)
 
 
-def make_arrays(
+def sample_arrays(
     seed: int, *, shape: tuple[int, int, int] = SHAPE
 ) -> tuple[np.ndarray, np.ndarray]:
     """Image (1, I, J, K) and label (I, J, K): a bright pebble with a brighter core, and noise."""
@@ -52,10 +51,10 @@ def make_arrays(
     return image[None].astype(np.float32), label
 
 
-def make_cases(n_cases: int = 4, *, shape: tuple[int, int, int] = SHAPE) -> list[PreparedCase]:
+def sample_cases(n_cases: int = 4, *, shape: tuple[int, int, int] = SHAPE) -> list[PreparedCase]:
     """Prepared cases that differ in place and size of the pebble."""
     cases = []
     for seed in range(n_cases):
-        image, label = make_arrays(seed, shape=shape)
+        image, label = sample_arrays(seed, shape=shape)
         cases.append(PreparedCase(f"case{seed}", str(seed), image, label, label_positions(label)))
     return cases

@@ -39,24 +39,25 @@ def inference(plan: Plan) -> dict[str, Any]:
     return {
         "imports": [
             "$from pathlib import Path",
-            "$import safetensors.torch",
-            "$import segfed.engine",
-            "$import segfed.volumes",
+            "$from safetensors.torch import load_file",
+            "$from segfed.engine import load_bundle",
+            "$from segfed.engine import predict_label",
+            "$from segfed.engine import select_device",
+            "$from segfed.volumes import read_channels",
+            "$from segfed.volumes import write_label",
         ],
         "bundle_root": ".",
         "image": {channel: f"{channel}.nii.gz" for channel in plan.channels},
         "output": "label.nii.gz",
-        "device": "$segfed.engine.select_device('auto')",
-        "plan": "$segfed.engine.load_bundle(Path(@bundle_root)).plan",
+        "device": "$select_device('auto')",
+        "plan": "$load_bundle(Path(@bundle_root)).plan",
         "network_def": {"_target_": "segfed.engine.network.UNet", **network_arguments(plan)},
-        "weights": "$safetensors.torch.load_file(Path(@bundle_root) / 'models/model.safetensors')",
-        "volume": (
-            "$segfed.volumes.read_channels({name: Path(path) for name, path in @image.items()})"
-        ),
+        "weights": "$load_file(Path(@bundle_root) / 'models/model.safetensors')",
+        "volume": "$read_channels({name: Path(path) for name, path in @image.items()})",
         "initialize": ["$@network_def.load_state_dict(@weights)"],
         "run": [
-            "$segfed.volumes.write_label(segfed.engine.predict_label("
-            "[@network_def], @plan, @volume, device=@device), Path(@output))"
+            "$write_label("
+            "predict_label([@network_def], @plan, @volume, device=@device), Path(@output))"
         ],
     }
 

@@ -17,7 +17,7 @@ from segfed.engine.network import UNet
 from segfed.engine.plan import Plan
 from segfed.engine.prediction import validation_dice
 from segfed.engine.sampling import draw_batch
-from segfed.engine.weights import State, check_weights, copy_state
+from segfed.engine.weights import State, check_weights, copy_state, from_bytes, to_bytes
 from segfed.errors import TrainingError
 from transforms.augment import augment
 
@@ -105,6 +105,44 @@ class LocalTrainer:
         """The network's weights as they are now, on the CPU."""
         return copy_state(self.network)
 
+    def progress(self) -> bytes:
+        """Weights, optimizer and place in the schedule, as safetensors, for ``resume``."""
+        state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        for index, memory in self._optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{index}.{name}": value for name, value in memory.items()}
+        return to_bytes(state | {"run": torch.tensor(self._run_identity(self.steps_done))})
+
+    def resume(self, progress: bytes) -> None:
+        """Go on where another trainer stopped; the result is that of one that never stopped.
+
+        Args:
+            progress: What ``progress`` of a trainer of the same run gave.
+
+        Raises:
+            WeightsError: If the bytes are damaged, or the weights are for another network.
+            TrainingError: If they come from a run with another seed or length.
+        """
+        state = from_bytes(progress, source="the stored progress")
+        found = state["run"].tolist() if "run" in state else []
+        if found[1:] != self._run_identity(0)[1:]:
+            raise TrainingError(
+                f"The stored progress is of a run with (steps done, total steps, seed) {found}, "
+                f"but this run has {self.total_steps} steps and seed {self.seed}. Start the run "
+                "anew, or resume it with the settings that it began with."
+            )
+        self.load_weights(_below("network", state))
+        memory: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in _below("optimizer", state).items():
+            index, key = name.split(".", 1)
+            memory.setdefault(int(index), {})[key] = value
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": memory, "param_groups": groups})
+        self.steps_done = found[0]
+
+    def _run_identity(self, steps_done: int) -> list[int]:
+        """Steps done, total steps and seed."""
+        return [steps_done, self.total_steps, self.seed]
+
     def run(self, steps: int, on_step: OnStep | None = None) -> TrainSummary:
         """Take some of the run's steps.
 
@@ -180,6 +218,15 @@ def schedule(step: int, total_steps: int) -> float:
         return (step + 1) / warmup
     done = min(1.0, (step - warmup) / max(1, total_steps - warmup))
     return max(0.5 * (1 + math.cos(math.pi * done)), 1e-3)
+
+
+def _below(prefix: str, state: State) -> dict[str, torch.Tensor]:
+    """The entries of a state whose names begin with a prefix, without it."""
+    return {
+        name.removeprefix(f"{prefix}."): value
+        for name, value in state.items()
+        if name.startswith(f"{prefix}.")
+    }
 
 
 def _weighted_loss(scales: list[torch.Tensor], labels: torch.Tensor, plan: Plan) -> torch.Tensor:

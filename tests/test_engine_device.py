@@ -1,0 +1,46 @@
+"""Which device is taken, and what is said when it is not there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from segfed.engine import select_device
+from segfed.engine.device import has_bfloat16_units, mixed_precision
+from segfed.errors import ConfigError
+
+
+def test_auto_takes_what_there_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert select_device("auto").type == "cpu"
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert select_device("auto").type == "cuda"
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with pytest.raises(ConfigError, match="finds no CUDA device here"):
+        select_device("cuda")
+
+
+@pytest.mark.parametrize("name", ["gpu", "meta", ""])
+def test_an_unknown_device_is_refused(name):
+    with pytest.raises(ConfigError, match="expected 'auto', 'cpu' or 'cuda'"):
+        select_device(name)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"amx_bf16": True}, True), ({"avx512_bf16": True}, True), ({"avx2": True}, False)],
+)
+def test_a_cpu_computes_in_bfloat16_only_in_hardware(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    cpu = torch.device("cpu")
+
+    with mixed_precision(cpu):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+
+    assert has_bfloat16_units(cpu) is expected
+    assert product.dtype == (torch.bfloat16 if expected else torch.float32)

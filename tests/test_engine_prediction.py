@@ -1,0 +1,115 @@
+"""Predictions land on the image's own grid, whatever that is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from segfed.engine import predict_label, predict_scores
+from segfed.volumes import Grid, Volume
+from tests.engine_samples import ellipsoid, sample_plan
+
+CPU = torch.device("cpu")
+# I runs down in steps of 2 mm, J to the left in steps of 1 mm, K to the front in steps of 1.5 mm.
+AFFINE = np.array([[0, -1.0, 0, 20], [0, 0, 1.5, -7], [-2.0, 0, 0, 11], [0, 0, 0, 1]])
+
+
+class Threshold(nn.Module):
+    """Stands in for a trained network: class 1 where the first channel is above a threshold."""
+
+    def __init__(self, threshold: float, *, margin: float = 4.0) -> None:
+        super().__init__()
+        self.threshold, self.margin = threshold, margin
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.shapes.append(tuple(image.shape))
+        bright = (image[:, 0] - self.threshold).clamp(-1, 1) * self.margin
+        return torch.stack([torch.zeros_like(bright), bright, torch.full_like(bright, -20)], dim=1)
+
+
+def test_a_label_lands_on_a_flipped_permuted_anisotropic_grid():
+    plan = sample_plan(patch_voxels=(16, 16, 16))
+    inside = ellipsoid((21, 40, 26), np.array([8, 22, 15]), np.array([5, 9, 7]))
+    image = Volume(
+        np.where(inside, 900.0, 100.0)[None].astype(np.float32), Grid(inside.shape, AFFINE)
+    )
+
+    # Half-way between the two intensities, as z-scores
+    threshold = (500 - image.data.mean()) / image.data.std()
+
+    predicted = predict_label([Threshold(threshold)], plan, image, device=CPU)
+
+    assert predicted.data.dtype == np.uint8
+    assert predicted.grid.matches(image.grid)
+    both = np.count_nonzero(inside & (predicted.data[0] == 1))
+    # Resampling to 1 mm and back moves the border by less than half a voxel.
+    assert 2 * both / (inside.sum() + predicted.data.sum()) > 0.95
+
+
+def test_where_the_grids_coincide_every_voxel_is_exact():
+    plan = sample_plan(patch_voxels=(8, 8, 8))
+    rng = np.random.default_rng(0)
+    bright = rng.random((19, 13, 11)) < 0.5
+    flipped = np.diag([-1.0, -1.0, 1.0, 1.0])
+    image = Volume(np.where(bright, 3.0, 1.0)[None].astype(np.float32), Grid(bright.shape, flipped))
+
+    predicted = predict_label([Threshold(0.0)], plan, image, device=CPU)
+
+    assert np.array_equal(predicted.data[0] == 1, bright)
+
+
+def test_an_ensemble_averages_probabilities_and_not_votes():
+    # One network is sure of class 1, two are a little against it: the mean of the probabilities
+    # 1.00, 0.38 and 0.38 is above one half, the majority against.
+    plan = sample_plan(patch_voxels=(8, 8, 8))
+    image = torch.ones(1, 8, 8, 8)
+    sure, unsure = Threshold(0.0, margin=20), Threshold(2.0, margin=0.5)
+
+    scores = predict_scores([sure, unsure, unsure], plan, image, device=CPU)
+
+    expected = (1 + 2 / (1 + np.exp(0.5))) / 3
+    assert scores[1].numpy() == pytest.approx(expected, abs=1e-5)
+
+
+def test_probabilities_add_up_to_one_everywhere():
+    plan = sample_plan(patch_voxels=(8, 12, 8))
+    image = torch.randn(1, 23, 17, 9)
+
+    scores = predict_scores([Threshold(0.0)], plan, image, device=CPU)
+
+    assert scores.shape == (3, 23, 17, 9)
+    assert torch.allclose(scores.sum(dim=0), torch.ones(23, 17, 9), atol=1e-5)
+
+
+def test_only_the_box_around_the_content_is_computed():
+    plan = sample_plan(patch_voxels=(8, 8, 8))
+    image = torch.zeros(1, 40, 40, 40)
+    image[0, 10:18, 20:28, 5:13] = 1
+    network = Threshold(0.5)
+
+    scores = predict_scores([network], plan, image, device=CPU)
+
+    assert network.shapes == [(1, 1, 8, 8, 8)]
+    assert (scores.argmax(dim=0) == 1).sum() == 8**3
+    assert scores[0, 0, 0, 0] == 1
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0])
+def test_an_image_without_contrast_is_background(value):
+    image = Volume(np.full((1, 9, 8, 7), value, dtype=np.float32), Grid((9, 8, 7), np.eye(4)))
+
+    predicted = predict_label([Threshold(0.5)], sample_plan(), image, device=CPU)
+
+    assert predicted.data.sum() == 0
+
+
+def test_the_image_is_not_changed():
+    data = np.random.default_rng(0).normal(size=(1, 9, 8, 7)).astype(np.float32)
+    image = Volume(data.copy(), Grid((9, 8, 7), np.eye(4)))
+
+    predict_label([Threshold(0.5)], sample_plan(), image, device=CPU)
+
+    assert np.array_equal(image.data, data)

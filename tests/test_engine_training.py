@@ -1,0 +1,185 @@
+"""Training learns, repeats itself, goes on across rounds, and stops with a reason."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from segfed.engine import LocalTrainer, build_network, train_local, validation_dice
+from segfed.engine.training import schedule
+from segfed.errors import TrainingError, WeightsError
+from tests.engine_samples import sample_cases, sample_plan
+
+CPU = torch.device("cpu")
+
+
+def trainer(*, cases=None, seed=0, total_steps=4, **plan_changes) -> LocalTrainer:
+    plan = sample_plan(**plan_changes)
+    return LocalTrainer(
+        plan,
+        cases or sample_cases(2),
+        network=build_network(plan, seed=0),
+        seed=seed,
+        total_steps=total_steps,
+        device=CPU,
+    )
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-6)
+
+
+def test_it_learns_to_find_an_ellipsoid():
+    plan = sample_plan()
+    cases = sample_cases(6)
+    network = build_network(plan, seed=0)
+    start = LocalTrainer(plan, cases[:4], network=network, seed=0, total_steps=40, device=CPU)
+
+    first = start.run(10)
+    last = [start.run(10) for _ in range(3)][-1]
+
+    assert last.loss < 0.7 * first.loss
+    assert validation_dice(network, plan, cases[4:], device=CPU)["pebble"] > 0.8
+
+
+def test_deep_supervision_trains_too():
+    run = trainer(
+        total_steps=12, features=(4, 8, 8), deep_supervision=True, patch_voxels=(16, 24, 16)
+    )
+
+    first, second = run.run(6), run.run(6)
+
+    assert second.loss < first.loss
+
+
+def test_a_seed_decides_everything():
+    first, second, other = trainer(), trainer(), trainer(seed=1)
+    for run in (first, second, other):
+        run.run(3)
+
+    assert_same(first.weights(), second.weights())
+    assert not torch.equal(first.weights()["heads.0.bias"], other.weights()["heads.0.bias"])
+
+
+def test_rounds_add_up_to_one_long_stretch():
+    # What a federation of one site would do: weights out, the same weights in.
+    whole, rounds = trainer(), trainer()
+    whole.run(4)
+    for _ in range(2):
+        rounds.load_weights(rounds.weights())
+        rounds.run(2)
+
+    assert rounds.steps_done == 4
+    assert_same(whole.weights(), rounds.weights())
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does():
+    unbroken, killed, resumed = trainer(), trainer(), trainer()
+    unbroken.run(4)
+    killed.run(2)
+
+    resumed.resume(killed.progress())
+    resumed.run(2)
+
+    assert_same(unbroken.weights(), resumed.weights())
+
+
+def test_progress_of_another_run_is_refused():
+    stopped = trainer(seed=7)
+    stopped.run(1)
+
+    with pytest.raises(TrainingError, match=r"\[1, 4, 7\].*4 steps and seed 0"):
+        trainer().resume(stopped.progress())
+
+
+def test_weights_for_another_network_are_refused_and_change_nothing():
+    run = trainer()
+    before = run.weights()
+
+    with pytest.raises(WeightsError, match="do not fit"):
+        run.load_weights(build_network(sample_plan(features=(4, 8)), seed=0).state_dict())
+
+    assert_same(run.weights(), before)
+
+
+def test_a_loss_that_is_no_number_stops_the_run():
+    case = sample_cases(1)[0]
+    broken = replace(case, image=np.full_like(case.image, np.nan))
+
+    with pytest.raises(TrainingError, match=r"loss became nan in step 1 of 4.*learning_rate"):
+        trainer(cases=[broken]).run(1)
+
+
+def test_every_step_is_reported():
+    seen: list[tuple[int, float]] = []
+
+    summary = trainer().run(3, on_step=lambda step, loss: seen.append((step, loss)))
+
+    assert [step for step, _ in seen] == [1, 2, 3]
+    assert summary.loss == pytest.approx(np.mean([loss for _, loss in seen]))
+    assert (summary.steps, summary.n_cases) == (3, 2)
+
+
+@pytest.mark.parametrize(("cases", "total_steps"), [([], 5), (sample_cases(1), 0)])
+def test_nothing_to_do_is_refused(cases, total_steps):
+    plan = sample_plan()
+
+    with pytest.raises(TrainingError, match="at least one of each"):
+        LocalTrainer(
+            plan,
+            cases,
+            network=build_network(plan, seed=0),
+            seed=0,
+            total_steps=total_steps,
+            device=CPU,
+        )
+
+
+def test_the_learning_rate_rises_briefly_and_falls_to_almost_nothing():
+    rates = [schedule(step, 100) for step in range(100)]
+
+    assert rates[9] == 1  # a tenth of the steps is warm-up
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[55] == pytest.approx(0.5)  # half-way down the cosine: 10 + 90 / 2
+    assert rates == sorted(rates[:10]) + sorted(rates[10:], reverse=True)
+    assert 0 < schedule(100, 100) <= rates[-1] < 0.01
+
+
+def test_the_best_weights_by_validation_are_kept(monkeypatch):
+    # Dice after each of three stretches; the second is the best.
+    scores = iter([0.4, 0.9, 0.6])
+    monkeypatch.setattr(
+        "segfed.engine.training.validation_dice", lambda *_, **__: {"pebble": next(scores)}
+    )
+    plan, cases = sample_plan(), sample_cases(2)
+    after_two = trainer(cases=cases, total_steps=6)
+    after_two.run(4)
+
+    best, summary = train_local(
+        plan,
+        cases,
+        validation=cases,
+        network=build_network(plan, seed=0),
+        seed=0,
+        total_steps=6,
+        n_validations=3,
+        device=CPU,
+    )
+
+    assert_same(best, after_two.weights())
+    assert summary.steps == 6
+
+
+def test_a_structure_that_no_case_holds_has_no_dice():
+    plan = sample_plan(labels={"shell": 1, "core": 2, "cyst": 3}, structures={"cyst": [3]})
+    network = build_network(plan, seed=0)
+    with torch.no_grad():
+        network.heads[0].bias[3] = -1e3
+
+    assert math.isnan(validation_dice(network, plan, sample_cases(1), device=CPU)["cyst"])
