@@ -32,7 +32,8 @@ def restore(
         target_shape: Shape (I, J, K) of the image.
 
     Returns:
-        uint8, shape (I, J, K), on the scores' device; a tie goes to the lower class.
+        uint8, shape (I, J, K), on the scores' device and in their memory order; a tie goes to the
+        lower class.
 
     Raises:
         ValueError: If the grids' axes are not parallel, or there are more than 256 classes.
@@ -42,19 +43,18 @@ def restore(
     if isinstance(scores, MetaTensor):
         scores = scores.as_tensor()
     axes, positions = axis_map(_matrix(affine), _matrix(target_affine), target_shape)
-    label = torch.empty(tuple(target_shape), dtype=torch.uint8, device=scores.device)
-    # Slabs are cut along the scores' first axis, so that they are read as whole blocks of memory.
-    targets = [axes.index(source) for source in range(3)]
-    view = label.permute(targets)
-    slab_axis, middle, last = (positions[target] for target in targets)
+    # All work is done in the scores' axis order, so that memory is read and written in blocks.
+    first, middle, last = (positions[axes.index(source)] for source in range(3))
+    shape = (len(first), len(middle), len(last))
+    label = torch.empty(shape, dtype=torch.uint8, device=scores.device)
     thickness = max(1, _SLAB_SCORES // (len(scores) * len(middle) * len(last)))
-    for start in range(0, len(slab_axis), thickness):
-        slab = take(scores, slab_axis[start : start + thickness], axis=1).float()
+    for start in range(0, len(first), thickness):
+        slab = take(scores, first[start : start + thickness], axis=1).float()
         # The last axis before it grows along the second: copying whole rows is much faster.
         slab = take(take(slab, last, axis=3), middle, axis=2)
         # Not argmax, which is ten times slower across channels on a CPU.
-        view[start : start + thickness] = slab.max(dim=0).indices
-    return label
+        label[start : start + thickness] = slab.max(dim=0).indices
+    return label.permute(axes)
 
 
 def _matrix(affine: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
