@@ -115,6 +115,9 @@ _BRATS2024_STRUCTURES = {
     "resection_cavity": (4,),
 }
 
+# The rules of the first public release (rachitsaluja/BraTS-2024-Metrics, 12 July 2024). Its HD95
+# and sensitivity of a whole structure compare lesion *numbers* with a mask and go wrong where there
+# are several lesions, which is not reproduced; later releases changed dilations and penalties.
 BRATS2024_GLI = replace(
     BRATS2023,
     name="brats2024-gli",

@@ -55,8 +55,8 @@ def these_sites(
     """Mean of the sites' means, with an interval for new cases *of these sites*.
 
     Cases are resampled within each site, sites are not. The interval is studentized (bootstrap-t):
-    Dice has a long lower tail, and with eight cases a site percentile intervals cover 91 % of it
-    where this one covers 95 % (``benchmarks/interval_coverage.py``).
+    Dice has a long lower tail, and at four sites of eight cases a percentile interval covers the
+    truth in 91 % of simulations, this one in 95 %; ``benchmarks/interval_coverage.py`` measures it.
 
     Args:
         values: Score of each case of each site; average the seeds first (``average_models``).
