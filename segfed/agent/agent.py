@@ -13,7 +13,7 @@ import torch
 
 from segfed.agent.audit import AUDIT_FILE, Clock, append_entry, utc_now
 from segfed.agent.egress import check_egress, payload
-from segfed.agent.jobs import store_reply, stored_reply
+from segfed.agent.jobs import store_reply, stored_progress, stored_reply
 from segfed.agent.policy import check_case_count, check_request
 from segfed.agent.refusal import code_of
 from segfed.engine import (
@@ -29,8 +29,10 @@ from segfed.engine import (
     to_bytes,
     validation_dice,
 )
+from segfed.engine.device import place
+from segfed.errors import SegfedError
 from segfed.files import sha256_json
-from segfed.protocol import AgentError, Manifest, RoundReply, RoundRequest
+from segfed.protocol import AgentError, AgentErrorCode, Manifest, RoundReply, RoundRequest
 from segfed.sites import LabelledCase, Site, select_labels
 
 logger = logging.getLogger(__name__)
@@ -68,17 +70,12 @@ class Agent:
         """
         try:
             reply = self._run(request)
-            self._record(request, request.verb, payload(reply))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, its text must not leave
+            self._explain(request, error)
             code = code_of(error)
-            logger.exception(
-                "Site %s refused or failed %s of round %d.",
-                self._site.name,
-                request.verb,
-                request.round,
-            )
             self._record(request, f"error {int(code)}", str(int(code)).encode())
             raise AgentError(code) from None
+        self._record(request, request.verb, payload(reply))
         return reply
 
     def _run(self, request: RoundRequest) -> RoundReply:
@@ -91,7 +88,7 @@ class Agent:
             work = self._train if request.verb == "train" else self._validate
             reply = work(request)
             check_egress(reply, plan=plan, network=self._network)
-            store_reply(self._jobs, request, reply)
+            store_reply(self._jobs, request, reply, progress=self._progress_after(request))
         return reply
 
     def _train(self, request: RoundRequest) -> RoundReply:
@@ -119,7 +116,11 @@ class Agent:
         return RoundReply(b"", len(cases), metrics)
 
     def _trainer_before(self, round_number: int) -> LocalTrainer:
-        """The trainer with the steps of all earlier rounds behind it."""
+        """The trainer as it was after the round before, from memory or from disk.
+
+        A site that missed rounds keeps its optimizer's memory and takes the study's place in the
+        schedule.
+        """
         steps_done = (round_number - 1) * self._manifest.steps_per_round
         trainer = self._trainer
         if trainer is None or trainer.steps_done != steps_done:
@@ -131,23 +132,34 @@ class Agent:
                 total_steps=self._manifest.rounds * self._manifest.steps_per_round,
                 device=self._device,
             )
+            progress = stored_progress(self._jobs, before_round=round_number)
+            if progress is not None:
+                trainer.resume(progress)
             trainer.steps_done = steps_done
             self._trainer = trainer
         return trainer
 
-    @property
+    def _progress_after(self, request: RoundRequest) -> bytes | None:
+        """What a later process needs to go on after a training round; None if there is no next."""
+        is_last = request.round == self._manifest.rounds
+        if request.verb != "train" or self._trainer is None or is_last:
+            return None
+        return self._trainer.progress()
+
+    @cached_property
     def _plan(self) -> Plan:
         return read_plan(self._manifest.plan)
 
     @property
     def _seed(self) -> int:
-        """The study's seed, turned so that no two sites draw the same numbers."""
+        """The study's seed, turned so that no two sites draw the same numbers; below 2^32."""
         text = f"{self._manifest.seed}/{self._site.name}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
     @cached_property
     def _network(self) -> UNet:
-        return build_network(self._plan, seed=self._manifest.seed).to(self._device)
+        # Placed here: weights that validation moves in inference mode could not be trained later.
+        return place(build_network(self._plan, seed=self._manifest.seed), self._device)
 
     @cached_property
     def _train_labels(self) -> tuple[LabelledCase, ...]:
@@ -172,13 +184,28 @@ class Agent:
         key = sha256_json({"manifest": self._manifest.sha256, "labels": used})
         return self._site.folder / "cache" / "jobs" / key[:16]
 
-    def _record(self, request: RoundRequest, kind: str, content: bytes) -> None:
-        """One line in the audit log."""
-        append_entry(
-            self._site.folder / AUDIT_FILE,
-            time=self._clock(),
-            manifest_sha256=request.manifest_sha256,
-            round_number=request.round,
-            kind=kind,
-            content=content,
+    def _explain(self, request: RoundRequest, error: Exception) -> None:
+        """The reason of a failure, in the site's own log; a traceback only for the unexpected."""
+        logger.error(
+            "Site %s did not %s in round %d: %s",
+            self._site.name,
+            request.verb,
+            request.round,
+            error,
+            exc_info=not isinstance(error, SegfedError),
         )
+
+    def _record(self, request: RoundRequest, kind: str, content: bytes) -> None:
+        """One line in the audit log, without which nothing leaves."""
+        try:
+            append_entry(
+                self._site.folder / AUDIT_FILE,
+                time=self._clock(),
+                manifest_sha256=request.manifest_sha256,
+                round_number=request.round,
+                kind=kind,
+                content=content,
+            )
+        except (OSError, SegfedError) as error:
+            self._explain(request, error)
+            raise AgentError(AgentErrorCode.INTERNAL) from None

@@ -35,7 +35,7 @@ class AuditEntry(Settings):
 
     previous_hash: str
     hash: str
-    """Hash of this line without this field."""
+    """Hash of this line's canonical JSON without this field."""
 
 
 def utc_now() -> datetime:
@@ -65,16 +65,17 @@ def append_entry(
         whole, newline, _ = log.read().rpartition(b"\n")
         log.truncate(len(whole + newline))
         last = whole.rpartition(b"\n")[2]
-        fields = {
-            "time": time.isoformat(),
-            "manifest_sha256": manifest_sha256,
-            "round": round_number,
-            "kind": kind,
-            "bytes": len(content),
-            "sha256": sha256_bytes(content),
-            "previous_hash": _parse(last, path).hash if last else _FIRST_HASH,
-        }
-        entry = AuditEntry.model_validate(fields | {"hash": sha256_json(fields)})
+        unsigned = AuditEntry(
+            time=time,
+            manifest_sha256=manifest_sha256,
+            round=round_number,
+            kind=kind,
+            bytes=len(content),
+            sha256=sha256_bytes(content),
+            previous_hash=_parse(last, path).hash if last else _FIRST_HASH,
+            hash="",
+        )
+        entry = unsigned.model_copy(update={"hash": _hash(unsigned)})
         log.write(entry.model_dump_json().encode() + b"\n")
         log.flush()
         os.fsync(log.fileno())
@@ -94,9 +95,7 @@ def read_audit(path: Path) -> tuple[AuditEntry, ...]:
     previous = _FIRST_HASH
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         entry = _parse(line, path)
-        fields = entry.model_dump(mode="json", exclude={"hash"})
-        fields["time"] = entry.time.isoformat()
-        if entry.previous_hash != previous or entry.hash != sha256_json(fields):
+        if entry.previous_hash != previous or entry.hash != _hash(entry):
             raise LedgerError(
                 f"{path}: line {number} (hash {entry.hash[:12]}) does not continue the chain of "
                 "the lines before it, so a line was altered, removed or inserted. Compare it with "
@@ -105,6 +104,11 @@ def read_audit(path: Path) -> tuple[AuditEntry, ...]:
         entries.append(entry)
         previous = entry.hash
     return tuple(entries)
+
+
+def _hash(entry: AuditEntry) -> str:
+    """Hash of all fields but the hash itself."""
+    return sha256_json(entry.model_dump(mode="json", exclude={"hash"}))
 
 
 def _parse(line: bytes, path: Path) -> AuditEntry:

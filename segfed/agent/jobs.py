@@ -23,21 +23,42 @@ def stored_reply(folder: Path, request: RoundRequest) -> RoundReply | None:
     return RoundReply(weights=weights, n_cases=record["n_cases"], metrics=record["metrics"])
 
 
-def store_reply(folder: Path, request: RoundRequest, reply: RoundReply) -> None:
-    """Keep a finished job; its JSON is written last and makes it count."""
-    name = f"{request.verb}_{request.round:03d}.safetensors" if reply.weights else None
-    if name:
-        write_bytes(folder / name, reply.weights)
+def store_reply(
+    folder: Path, request: RoundRequest, reply: RoundReply, *, progress: bytes | None
+) -> None:
+    """Keep a finished job in place of the one before; its JSON is written last and decides.
+
+    Args:
+        folder: The study's folder at this site.
+        request: The job.
+        reply: Its result.
+        progress: The trainer after the job, as it writes itself; None if no job can follow.
+    """
+    stem = f"{request.verb}_{request.round:03d}"
+    weights = f"{stem}.safetensors" if reply.weights else None
+    if weights:
+        write_bytes(folder / weights, reply.weights)
+    if progress is not None:
+        write_bytes(folder / f"{stem}.progress", progress)
     record = {
         "request": _key(request),
-        "weights": name,
+        "weights": weights,
         "n_cases": reply.n_cases,
         "metrics": reply.metrics,
     }
     write_json(folder / f"{request.verb}.json", record)
-    for path in folder.glob(f"{request.verb}_*.safetensors"):
-        if path.name != name:
+    for path in folder.glob(f"{request.verb}_*"):
+        if path.stem != stem:
             path.unlink()
+
+
+def stored_progress(folder: Path, *, before_round: int) -> bytes | None:
+    """The trainer as it was after the last training round, if that came before a round."""
+    record = _read(folder / "train.json")
+    if record is None or record["request"]["round"] >= before_round:
+        return None
+    path = folder / f"train_{record['request']['round']:03d}.progress"
+    return path.read_bytes() if path.exists() else None
 
 
 def _key(request: RoundRequest) -> dict[str, Any]:
