@@ -43,12 +43,15 @@ def render_html(report: Mapping[str, Any], *, pictures: Sequence[Picture] = ()) 
         "duration": text.duration,
         "joined": text.joined,
     }
+    by_site: dict[str, list[Picture]] = {}
+    for picture in pictures:
+        by_site.setdefault(picture.site, []).append(picture)
     style = Markup(_resource("style.css"))
     return environment.get_template("report.html").render(
         report=report,
         style=style,
         charts=_charts(report),
-        pictures=pictures,
+        pictures=by_site,
         regimes=[regime for regime in charts.REGIMES if regime in report["dice"]],
         structures=list(report["task"]["structures"]),
         metric_names=_METRIC_NAMES,

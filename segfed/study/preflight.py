@@ -104,7 +104,8 @@ def _check_roles(
                 f"not {settings.name!r}"
             )
         n_cases = len(site.split(settings.train_split))
-        if n_cases < policy.minimum_train_cases:
+        # A site with none at all is refused later on, with what to do about it.
+        if 0 < n_cases < policy.minimum_train_cases:
             problems.append(
                 f"site {site.name} trains on {policy.minimum_train_cases} cases or more, found "
                 f"{n_cases} in split {settings.train_split!r}"

@@ -1,0 +1,41 @@
+"""Which models a study has, and where they lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segfed.study.models import ModelId, ensemble_models, trained_models, untrained_models
+from segfed.study.settings import Budget, StudySettings
+
+SETTINGS = StudySettings(
+    name="s",
+    task="kidney_tumor",
+    sites=(Path("a"), Path("b")),
+    arms=("manual", "assisted"),
+    seeds=(0, 1),
+    budget=Budget(rounds=1, steps_per_round=1),
+)
+
+
+def test_every_arm_and_seed_trains_each_site_and_each_shared_regime():
+    models = trained_models(SETTINGS, sites=("a", "b"))
+
+    # 2 arms x 2 seeds x (2 local + 1 pooled + 1 federated); ensembles train nothing.
+    assert len(models) == len(set(models)) == 16
+    assert ModelId("local", "assisted", 1, "b") in models
+    assert not any(model.regime == "ensemble" for model in models)
+
+
+def test_there_is_one_ensemble_an_arm_and_seed_and_one_untrained_network_a_seed():
+    assert len(ensemble_models(SETTINGS)) == 4
+    assert [model.seed for model in untrained_models(SETTINGS)] == [0, 1]
+
+
+def test_only_local_models_have_a_folder_for_their_site():
+    assert ModelId("local", "manual", 3, "a").folder == Path("local/manual/seed3/a")
+    assert ModelId("pooled", "manual", 3, "all").folder == Path("pooled/manual/seed3")
+
+
+def test_a_model_in_words_names_what_tells_it_from_others():
+    assert str(ModelId("local", "assisted", 1, "b")) == "local b assisted, seed 1"
+    assert str(ModelId("untrained", "none", 0, "all")) == "untrained, seed 0"

@@ -1,0 +1,55 @@
+"""Records survive the way to disk and back, with everything that CSV and JSON cannot say."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from segfed.errors import ConfigError
+from segfed.study.records import (
+    LabelRow,
+    ScoreRow,
+    read_labels,
+    read_scores,
+    read_study,
+    write_rows,
+)
+
+
+def score(value):
+    return ScoreRow("local", "manual", 0, "a", "b", True, "case-1", "tumor", "dice", value)
+
+
+def test_scores_keep_their_last_digit_and_what_is_not_a_number(tmp_path):
+    path = tmp_path / "scores.csv"
+    write_rows(path, [score(0.1 + 0.2), score(math.inf), score(math.nan)], ScoreRow)
+
+    first, second, third = read_scores(path)
+
+    assert first == score(0.1 + 0.2)
+    assert second.value == math.inf
+    assert math.isnan(third.value)
+
+
+def test_a_label_without_proposal_keeps_its_empty_cells(tmp_path):
+    row = LabelRow(
+        "a", "case-1", "manual", "r", "manual", "1", "2", None, None, None, None, None, None, None
+    )
+    write_rows(tmp_path / "labels.csv", [row], LabelRow)
+
+    assert read_labels(tmp_path / "labels.csv") == (row,)
+
+
+def test_a_folder_without_a_study_is_named(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"No study.json in .*; expected the folder of a finished"
+    ):
+        read_study(tmp_path)
+
+
+def test_a_table_of_another_version_is_refused_with_its_columns(tmp_path):
+    (tmp_path / "scores.csv").write_text("regime,value\nlocal,1\n")
+
+    with pytest.raises(ConfigError, match=r"begins with the columns \['regime', 'value'\]"):
+        read_scores(tmp_path / "scores.csv")

@@ -1,0 +1,158 @@
+"""A small study, trained for real on the CPU; only the federation pretends."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from segfed.errors import FederationError
+from segfed.sites import load_site, submit_label
+from segfed.study.events import CaseScored, TrainingFinished
+from segfed.study.records import read_labels, read_scores, read_study
+from segfed.study.runner import run_study
+from tests.study_sites import block, make_settings, make_sites, pretend_federation
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run, whose folder tests must copy before they change it."""
+    root = tmp_path_factory.mktemp("study")
+    make_sites(root)
+    run_study(make_settings(root), out=root / "run", launch_federation=pretend_federation)
+    return root
+
+
+@pytest.fixture
+def root(finished):
+    """The finished run's folder again, put back as it was after each test."""
+    backup = finished.with_name(f"{finished.name}-backup")
+    shutil.copytree(finished, backup)
+    yield finished
+    shutil.rmtree(finished)
+    backup.rename(finished)
+
+
+def again(root, **changes):
+    """Run the study once more; returns what was trained and how often a case was scored."""
+    events = []
+    run_study(
+        make_settings(root, **changes),
+        out=root / "run",
+        launch_federation=pretend_federation,
+        on_event=events.append,
+    )
+    trained = [str(e.model) for e in events if isinstance(e, TrainingFinished) and not e.reused]
+    return trained, sum(isinstance(e, CaseScored) for e in events)
+
+
+def test_every_model_is_scored_on_every_test_case(finished):
+    rows = read_scores(finished / "run" / "scores.csv")
+
+    # Untrained, 2 local, pooled, ensemble and federated; 2 + 2 + 5 cases; 3 structures, 3 metrics.
+    assert len(rows) == 6 * 9 * 3 * 3
+    assert {row.regime for row in rows} == {
+        "untrained",
+        "local",
+        "pooled",
+        "ensemble",
+        "federated",
+    }
+    assert {row.test_site for row in rows if row.external} == {"x"}
+
+
+def test_a_federation_that_returns_its_start_scores_as_the_untrained_network(finished):
+    rows = read_scores(finished / "run" / "scores.csv")
+    values = {
+        regime: [repr(row.value) for row in rows if row.regime == regime]
+        for regime in ("untrained", "federated", "pooled")
+    }
+
+    assert values["federated"] == values["untrained"]
+    assert values["pooled"] != values["untrained"]
+
+
+def test_the_record_tells_settings_budget_versions_and_hashes(finished):
+    study = read_study(finished / "run")
+
+    # 1 round of 2 steps: 2 a local model, 2 x 2 over both sites; pooled was set to 3.
+    assert study.budget_steps == {"local": 2, "pooled": 3, "ensemble": 4, "federated": 4}
+    assert study.versions.keys() >= {"python", "segfed", "torch", "flwr"}
+    assert {len(model.sha256) for model in study.models} == {64}
+    assert [(site.name, site.external, site.n_test) for site in study.sites] == [
+        ("a", False, 2),
+        ("b", False, 2),
+        ("x", True, 5),
+    ]
+
+
+def test_labels_of_all_training_cases_are_listed(finished):
+    rows = read_labels(finished / "run" / "labels.csv")
+
+    assert [(row.site, row.case, row.origin) for row in rows] == [
+        ("a", "a-0", "manual"),
+        ("a", "a-1", "manual"),
+        ("b", "b-0", "manual"),
+        ("b", "b-1", "manual"),
+    ]
+    assert {row.added_mm3 for row in rows} == {None}
+
+
+def test_nothing_is_trained_or_predicted_twice(root):
+    prediction = root / "run/predictions/pooled/manual/seed0/all/x/x-0.nii.gz"
+    written_at = prediction.stat().st_mtime_ns
+    before = (root / "run" / "scores.csv").read_bytes()
+
+    trained, n_scored = again(root)
+
+    assert trained == []
+    assert n_scored == 6 * 9
+    assert prediction.stat().st_mtime_ns == written_at
+    assert (root / "run" / "scores.csv").read_bytes() == before
+
+
+def test_a_new_label_trains_only_the_models_that_learn_from_it(root):
+    site = load_site(root / "a")
+    submit_label(site, case_id="a-0", label=block(3), origin="manual", reader="manual-reader")
+
+    trained, _ = again(root)
+
+    assert trained == [
+        "local a manual, seed 0",
+        "pooled manual, seed 0",
+        "federated manual, seed 0",
+    ]
+
+
+def test_a_damaged_weights_file_is_made_again_and_equals_the_first(root):
+    weights = root / "run/local/manual/seed0/b/model.safetensors"
+    before = weights.read_bytes()
+    weights.write_bytes(b"damaged")
+
+    trained, _ = again(root)
+
+    assert trained == ["local b manual, seed 0"]
+    assert weights.read_bytes() == before
+
+
+def test_a_federation_that_failed_goes_on_in_its_own_folder(tmp_path):
+    make_sites(tmp_path)
+    settings = make_settings(tmp_path, regimes=("federated",))
+
+    def fail(job, *, on_round):
+        del on_round
+        (job.out / "round_001.safetensors").write_bytes(b"half way")
+        raise FederationError("the machine went away")
+
+    with pytest.raises(FederationError):
+        run_study(settings, out=tmp_path / "run", launch_federation=fail)
+
+    def go_on(job, *, on_round):
+        assert (job.out / "round_001.safetensors").read_bytes() == b"half way"
+        return pretend_federation(job, on_round=on_round)
+
+    run_study(settings, out=tmp_path / "run", launch_federation=go_on)
+
+    content = json.loads((tmp_path / "run/federated/manual/seed0/model.json").read_text())
+    assert content["n_cases"] == 4
