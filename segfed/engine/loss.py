@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import nll_loss, one_hot
 
 
 def segmentation_loss(
@@ -24,17 +24,18 @@ def segmentation_loss(
         label: Shape (B, I, J, K), int64.
         structures: Label values of each structure.
     """
-    logits = logits.float()
-    loss = cross_entropy(logits, label)
-    probability = logits.softmax(dim=1)
-    dice = []
-    for values in structures:
-        predicted = probability[:, list(values)].sum(dim=1)
-        reference = torch.isin(label, torch.tensor(list(values), device=label.device))
-        size = reference.sum()
-        overlap = (predicted * reference).sum()
-        # Without a structure both overlap and size are 0: the quotient is 0 and drops out below.
-        dice.append((2 * overlap / (predicted.sum() + size + 1e-6), size > 0))
-    present = torch.stack([there for _, there in dice]).float()
-    mean = torch.stack([value for value, _ in dice]).sum() / present.sum().clamp(min=1)
-    return loss + present.amax() * (1 - mean)
+    log_probability = logits.float().log_softmax(dim=1)
+    n_classes = logits.shape[1]
+    truth = one_hot(label, n_classes).movedim(-1, 1).to(log_probability)
+    # Probability mass of class k on the voxels whose label is l: holds all that Dice needs.
+    confusion = torch.einsum("bkv,blv->kl", log_probability.exp().flatten(2), truth.flatten(2))
+    belongs = torch.zeros(len(structures), n_classes, device=label.device)
+    for row, values in zip(belongs, structures, strict=True):
+        row[list(values)] = 1
+    overlap = torch.einsum("sk,kl,sl->s", belongs, confusion, belongs)
+    predicted, reference = belongs @ confusion.sum(dim=1), belongs @ confusion.sum(dim=0)
+    dice = 2 * overlap / (predicted + reference).clamp(min=1e-6)
+    # References are sums of probabilities over voxels: 0, or about 1 and more.
+    present = (reference > 0.5).float()
+    mean_dice = (dice * present).sum() / present.sum().clamp(min=1)
+    return nll_loss(log_probability, label) + present.amax() * (1 - mean_dice)
