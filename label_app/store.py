@@ -90,6 +90,12 @@ class SiteDatastore(Datastore):
         """
         upload = Path(label_filename)
         try:
+            if label_tag != _FINAL:
+                raise HTTPException(
+                    422,
+                    f"Found a label with the tag {label_tag!r}; expected {_FINAL!r}: every label "
+                    "that comes in is a reader's submission. Leave the tag out.",
+                )
             with explaining(upload):
                 submit_upload(
                     self.site,

@@ -123,6 +123,13 @@ def test_a_bad_label_is_refused_in_words_and_the_good_one_stays(store, upload, b
     assert not (store.site_folder.parent / "upload.nii.gz").exists()
 
 
+def test_a_label_that_is_no_submission_is_refused(store, upload):
+    with pytest.raises(HTTPException, match=r"422.*'original'"):
+        store.save_label("case0", upload(make_label()), "original", SEGMENTS)
+
+    assert store.last_record("case0") is None
+
+
 def test_unknown_cases_are_not_found(store, upload):
     for unknown in ("nobody", "../case0", "/etc/hostname"):
         with pytest.raises(HTTPException) as refused:

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -103,7 +104,7 @@ def label_server(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            preexec_fn=_die_with_parent,
+            preexec_fn=_die_with_parent(),
         ) as process,
     ):
         try:
@@ -157,10 +158,12 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _die_with_parent() -> None:
-    """In the child: ask Linux for SIGTERM when the parent dies, however it dies."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _die_with_parent() -> Callable[[], int] | None:
+    """What the child does first: ask Linux for SIGTERM when its parent dies, however it dies."""
+    if sys.platform != "linux":
+        return None
+    # Looked up here: between fork and exec nothing but the call itself may happen.
+    return partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(process: subprocess.Popen[bytes], *, grace_seconds: float = 10.0) -> None:

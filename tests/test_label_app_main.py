@@ -1,0 +1,73 @@
+"""The app as MONAI Label loads and calls it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fastapi import HTTPException
+from monailabel.interfaces.utils.app import app_instance, clear_cache
+
+import label_app.main
+from segfed.volumes import write_label
+from tests.sites_samples import make_label, make_site
+
+
+@pytest.fixture
+def site(tmp_path):
+    return make_site(tmp_path)
+
+
+@pytest.fixture
+def app(site):
+    yield app_instance(
+        app_dir=str(Path(label_app.main.__file__).parent),
+        studies=str(site.folder / "images"),
+        conf={"reader": "ann", "device": "cpu"},
+    )
+    clear_cache()
+
+
+def test_info_is_what_slicer_reads(app):
+    info = app.info()
+
+    assert info["name"] == "segfed: north"
+    assert info["labels"] == ["skin", "core"]
+    assert list(info["strategies"]) == ["oldest_first"]
+    assert info["models"] == {}
+    assert info["datastore"] == {"total": 2, "completed": 0, "label_tags": {"final": 0}}
+    assert "config" not in info, "Slicer takes a server with a top-level config for outdated"
+
+
+def test_cases_come_in_order_until_none_is_left(app, tmp_path):
+    for case_id in ("case0", "case1"):
+        assert app.next_sample({"strategy": "oldest_first"})["id"] == case_id
+        write_label(make_label(), tmp_path / "label.nii.gz")
+        app.datastore().save_label(case_id, str(tmp_path / "label.nii.gz"), "final", {})
+
+    assert app.next_sample({"strategy": "oldest_first"}) == {}
+
+
+def test_slicer_is_told_how_a_label_was_recorded(app, site, tmp_path):
+    write_label(make_label(), tmp_path / "label.nii.gz")
+    app.datastore().save_label("case0", str(tmp_path / "label.nii.gz"), "final", {})
+
+    shown = app.on_save_label("case0", "case0")
+
+    assert (shown["origin"], shown["status"], shown["record"]) == ("manual", "submitted", 1)
+    assert shown["label_sha256"] == site.ledger().records()[0].label_sha256
+    assert app.on_save_label("case1", "case1") == {}
+
+
+def test_unknown_strategies_and_models_are_refused_in_words(app):
+    with pytest.raises(HTTPException, match=r"404.*'random'.*oldest_first"):
+        app.next_sample({"strategy": "random"})
+    with pytest.raises(HTTPException, match=r"404.*no published model 'bean'"):
+        app.infer({"model": "bean", "image": "case0"})
+
+
+def test_the_operating_systems_user_reads_unless_told_otherwise(site, monkeypatch):
+    monkeypatch.setenv("LOGNAME", "carol")
+    app = label_app.main.SegfedLabelApp("", str(site.folder / "images"), {})
+
+    assert app.datastore().reader == "carol"

@@ -1,0 +1,108 @@
+"""Proposals of a published model, as Slicer asks for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi import HTTPException
+
+from label_app.proposals import Proposer
+from label_app.store import SiteDatastore
+from segfed.engine import Lineage, build_network, make_plan, write_bundle
+from segfed.study import publish
+from segfed.volumes import read_grid, read_label
+from tests.sites_samples import make_grid, make_site
+
+
+def publish_untrained(site, folder, *, seed=0, trained_on=()):
+    plan = make_plan(site.task, {"patch_voxels": [8, 8, 4]})
+    lineage = Lineage(
+        study="warm-up",
+        arm="manual",
+        seed=seed,
+        sites=(site.name,),
+        data=("synthetic",),
+        train_images={site.name: trained_on},
+    )
+    state = build_network(plan, seed=seed).state_dict()
+    sha256 = write_bundle(folder / f"{seed}", plan=plan, state=state, lineage=lineage, card="")
+    publish(folder / f"{seed}", site)
+    return sha256
+
+
+@pytest.fixture
+def site(tmp_path):
+    return make_site(tmp_path)
+
+
+@pytest.fixture
+def proposer(site):
+    return Proposer(SiteDatastore(site.folder, reader="ann"), device="cpu")
+
+
+def ask(proposer, case_id="case0", **wishes):
+    file, answer = proposer({"image": case_id} | wishes)
+    label = read_label(Path(file))
+    Path(file).unlink()
+    return label, answer
+
+
+def test_a_proposal_is_stored_before_the_reader_sees_it(site, proposer, tmp_path):
+    model_sha256 = publish_untrained(site, tmp_path)
+
+    label, answer = ask(proposer)
+
+    stored = read_label(site.ledger().label_path(answer["proposal_sha256"]))
+    assert label.grid.matches(make_grid())
+    assert np.array_equal(label.data, stored.data)
+    assert answer["model_sha256"] == model_sha256
+    assert sorted(answer["label_names"].values()) == sorted(set(label.data.flat) - {0})
+
+
+def test_the_model_is_swapped_when_another_one_is_published(site, proposer, tmp_path):
+    assert not proposer.is_valid()
+    for seed in (0, 1):
+        model_sha256 = publish_untrained(site, tmp_path, seed=seed)
+        assert proposer.is_valid()
+        assert ask(proposer)[1]["model_sha256"] == model_sha256
+
+
+def test_a_case_to_be_drawn_by_hand_comes_with_an_empty_mask(site, proposer, tmp_path):
+    publish_untrained(site, tmp_path)
+    site.ledger().assign("ann", "case0", "manual")
+
+    label, answer = ask(proposer)
+
+    assert not label.data.any()
+    assert answer["label_names"] == {}
+    assert "proposal_sha256" not in answer
+    assert not (site.folder / "labels").exists()
+
+
+def test_a_model_that_saw_the_case_proposes_nothing(site, proposer, tmp_path):
+    publish_untrained(site, tmp_path, trained_on=(site.case("case0").image_sha256,))
+
+    with pytest.raises(HTTPException, match=r"422.*case0 is among the training images"):
+        ask(proposer)
+
+
+def test_a_missing_channel_is_named(site, proposer, tmp_path):
+    publish_untrained(site, tmp_path)
+    (site.folder / "images" / "case0.nii.gz").unlink()
+
+    with pytest.raises(HTTPException, match=r"422.*channel t1"):
+        ask(proposer)
+
+
+def test_the_answer_has_the_format_that_was_asked_for(site, proposer, tmp_path):
+    publish_untrained(site, tmp_path)
+
+    file, _ = proposer({"image": "case0", "result_extension": ".nii.gz"})
+
+    assert file.endswith(".nii.gz")
+    assert read_grid(Path(file)).matches(make_grid())
+    Path(file).unlink()
+    with pytest.raises(HTTPException, match=r"422.*'\.\./x'"):
+        proposer({"image": "case0", "result_extension": "../x"})
