@@ -102,7 +102,7 @@ def read_arrays(record: ArrayRecord) -> Weights:
 
 def write_arrays(weights: Weights) -> ArrayRecord:
     """Arrays as Flower's record."""
-    return ArrayRecord({name: Array(np.ascontiguousarray(weights[name])) for name in weights})
+    return ArrayRecord({name: Array(weights[name]) for name in weights})
 
 
 def content_bytes(content: RecordDict) -> int:

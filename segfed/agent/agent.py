@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from segfed import __version__
 from segfed.agent.audit import AUDIT_FILE, Clock, append_entry, utc_now
 from segfed.agent.egress import check_egress, payload
 from segfed.agent.jobs import store_reply, stored_progress, stored_reply
@@ -83,11 +84,11 @@ class Agent:
         plan = check_request(self._site, self._manifest, request)
         if request.verb == "train":
             check_case_count(self._site, len(self._train_labels))
-        reply = stored_reply(self._jobs, request)
-        if reply is None:
-            work = self._train if request.verb == "train" else self._validate
-            reply = work(request)
-            check_egress(reply, plan=plan, network=self._network)
+        stored = stored_reply(self._jobs, request)
+        work = self._train if request.verb == "train" else self._validate
+        reply = stored or work(request)
+        check_egress(reply, plan=plan, network=self._network)
+        if stored is None:
             store_reply(self._jobs, request, reply, progress=self._progress_after(request))
         return reply
 
@@ -176,12 +177,14 @@ class Agent:
 
     @cached_property
     def _jobs(self) -> Path:
-        """Where this study's finished jobs lie; other labels make it another study."""
+        """Where this study's finished jobs lie; other labels or code make it another study."""
         used = [
             [item.case.image_sha256, item.record.label_sha256]
             for item in (*self._train_labels, *self._validation_labels)
         ]
-        key = sha256_json({"manifest": self._manifest.sha256, "labels": used})
+        key = sha256_json(
+            {"manifest": self._manifest.sha256, "labels": used, "version": __version__}
+        )
         return self._site.folder / "cache" / "jobs" / key[:16]
 
     def _explain(self, request: RoundRequest, error: Exception) -> None:

@@ -11,15 +11,18 @@ from segfed.protocol import RoundReply, RoundRequest
 
 
 def stored_reply(folder: Path, request: RoundRequest) -> RoundReply | None:
-    """The reply to an earlier request for the same job; None if it was not the last of its kind.
+    """The reply to an earlier request for the same job; None if it is not there, or not whole.
 
     The same job means: same round, same verb, same starting weights. The study and the labels
-    are the folder's.
+    are the folder's. Only the last job of each verb is kept.
     """
     record = _read(folder / f"{request.verb}.json")
     if record is None or record["request"] != _key(request):
         return None
-    weights = (folder / record["weights"]).read_bytes() if record["weights"] else b""
+    path = folder / f"{_stem(request)}.safetensors"
+    weights = path.read_bytes() if path.exists() else b""
+    if sha256_bytes(weights) != record["weights_sha256"]:
+        return None
     return RoundReply(weights=weights, n_cases=record["n_cases"], metrics=record["metrics"])
 
 
@@ -34,15 +37,14 @@ def store_reply(
         reply: Its result.
         progress: The trainer after the job, as it writes itself; None if no job can follow.
     """
-    stem = f"{request.verb}_{request.round:03d}"
-    weights = f"{stem}.safetensors" if reply.weights else None
-    if weights:
-        write_bytes(folder / weights, reply.weights)
+    stem = _stem(request)
+    if reply.weights:
+        write_bytes(folder / f"{stem}.safetensors", reply.weights)
     if progress is not None:
         write_bytes(folder / f"{stem}.progress", progress)
     record = {
         "request": _key(request),
-        "weights": weights,
+        "weights_sha256": sha256_bytes(reply.weights),
         "n_cases": reply.n_cases,
         "metrics": reply.metrics,
     }
@@ -64,6 +66,11 @@ def stored_progress(folder: Path, *, before_round: int) -> bytes | None:
 def _key(request: RoundRequest) -> dict[str, Any]:
     """What makes two requests the same job."""
     return {"round": request.round, "weights_sha256": sha256_bytes(request.weights)}
+
+
+def _stem(request: RoundRequest) -> str:
+    """Name of a job's files, which no later round overwrites."""
+    return f"{request.verb}_{request.round:03d}"
 
 
 def _read(path: Path) -> Any:

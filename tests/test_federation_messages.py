@@ -1,0 +1,104 @@
+"""Flower's messages and ours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from safetensors.numpy import load, save
+
+from federation.messages import (
+    content_bytes,
+    error_message,
+    read_arrays,
+    read_request,
+    reply_message,
+    request_message,
+    write_arrays,
+)
+from segfed.protocol import PROTOCOL_VERSION, AgentError, AgentErrorCode, RoundReply
+from tests.federation_samples import arrays
+
+
+def a_request(verb="train"):
+    return request_message(
+        verb, write_arrays(arrays(2.0)), manifest_sha256="f" * 64, round_number=7, node_id=5
+    )
+
+
+def with_config(**changes):
+    config = {"protocol": PROTOCOL_VERSION, "manifest-sha256": "f" * 64, "server-round": 7}
+    kept = {name: value for name, value in (config | changes).items() if value is not None}
+    content = RecordDict({"arrays": write_arrays(arrays()), "config": ConfigRecord(kept)})
+    return Message(content, dst_node_id=5, message_type="train")
+
+
+def test_a_request_arrives_as_it_was_sent():
+    request = read_request(a_request(), "train")
+
+    assert (request.manifest_sha256, request.round, request.verb) == ("f" * 64, 7, "train")
+    received = load(request.weights)
+    assert received.keys() == arrays().keys()
+    for name, sent in arrays(2.0).items():
+        np.testing.assert_array_equal(received[name], sent)
+        assert received[name].dtype == sent.dtype
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"protocol": PROTOCOL_VERSION + 1},
+        {"manifest-sha256": None},
+        {"manifest-sha256": 3},
+        {"server-round": "seven"},
+    ],
+    ids=str,
+)
+def test_a_request_in_another_protocol_is_refused(wrong):
+    with pytest.raises(AgentError) as refused:
+        read_request(with_config(**wrong), "train")
+
+    assert refused.value.code == AgentErrorCode.PROTOCOL_MISMATCH
+
+
+def test_damaged_arrays_are_refused():
+    message = with_config()
+    message.content["arrays"] = ArrayRecord({"a": Array("float32", (2,), "numpy.ndarray", b"x")})
+
+    with pytest.raises(AgentError) as refused:
+        read_request(message, "train")
+
+    assert refused.value.code == AgentErrorCode.WEIGHTS_UNUSABLE
+
+
+def test_a_reply_goes_back_to_the_sender_of_the_request():
+    reply = reply_message(RoundReply(save(arrays(3.0)), 4, {"loss": 0.5}), a_request())
+
+    assert reply.metadata.src_node_id == 5
+    assert dict(reply.content.metric_records["metrics"]) == {"loss": 0.5, "num-examples": 4}
+    assert read_arrays(reply.content.array_records["arrays"])["b.scale"] == 3
+
+
+def test_a_reply_to_validation_carries_no_arrays():
+    reply = reply_message(RoundReply(b"", 4, {}), a_request("validate"))
+
+    assert not reply.content.array_records
+
+
+def test_an_error_carries_its_code_and_no_text():
+    reply = error_message(AgentErrorCode.DATA_UNUSABLE, a_request())
+
+    assert (reply.error.code, reply.error.reason) == (1007, None)
+
+
+def test_arrays_are_listed_by_name():
+    record = write_arrays({"b": np.zeros(1), "a": np.ones(1)})
+
+    assert list(read_arrays(record)) == ["a", "b"]
+
+
+def test_the_size_of_a_message_is_that_of_its_records():
+    # np.save puts a header of 128 bytes before 6 x 4 and 1 x 4 bytes; names have 8 and 7 letters.
+    record = write_arrays(arrays())
+
+    assert content_bytes(RecordDict({"arrays": record})) == 128 + 24 + 8 + 128 + 4 + 7

@@ -1,0 +1,97 @@
+"""A run on disk."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from safetensors.numpy import load
+
+from federation.run_folder import best_round, finished_rounds, save_round, weights_path
+from segfed.errors import FederationError
+from segfed.protocol import RoundRecord
+from tests.federation_samples import arrays, manifest
+
+SITES = ("north", "south")
+
+
+def record(number, dice=None):
+    return RoundRecord(
+        round=number, loss=1.0, validation_dice=dice, sites={s: {} for s in SITES}, seconds=1.0
+    )
+
+
+def save(folder, *dice):
+    """Rounds with these values of Dice."""
+    records = [record(number, value) for number, value in enumerate(dice, start=1)]
+    for number in range(1, len(records) + 1):
+        state = save_round(
+            folder, manifest(), records=records[:number], weights=arrays(float(number))
+        )
+    return state
+
+
+@pytest.mark.parametrize(
+    ("dice", "expected"),
+    [
+        ((0.1, 0.3, 0.2), 2),
+        ((0.1, 0.3, 0.3), 2),  # ties go to the earlier round
+        ((None, 0.0, None), 2),
+        ((None, None, None), 3),
+    ],
+)
+def test_the_best_round_has_the_highest_validation_dice(dice, expected):
+    assert best_round([record(n, value) for n, value in enumerate(dice, start=1)]) == expected
+
+
+def test_the_best_and_the_last_round_are_kept(tmp_path):
+    state = save(tmp_path, 0.5, 0.1, 0.2)
+
+    assert (state.rounds_done, state.best_round, state.finished) == (3, 1, True)
+    names = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    assert names == ["round_001.safetensors", "round_003.safetensors"]
+    assert load(weights_path(tmp_path, 1).read_bytes())["b.scale"] == 1
+
+
+def test_the_metrics_have_a_line_for_each_round(tmp_path):
+    save(tmp_path, 0.5, 0.1)
+
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+
+    assert [json.loads(line)["validation_dice"] for line in lines] == [0.5, 0.1]
+
+
+def test_a_new_folder_has_no_rounds(tmp_path):
+    assert finished_rounds(tmp_path / "new", manifest(), sites=SITES) == ()
+
+
+def test_finished_rounds_are_found_again(tmp_path):
+    save(tmp_path, 0.5, 0.1)
+
+    assert finished_rounds(tmp_path, manifest(), sites=SITES) == (record(1, 0.5), record(2, 0.1))
+
+
+def test_a_round_without_its_state_does_not_count(tmp_path):
+    # A process killed between the metrics and the state leaves one line too many.
+    save(tmp_path, 0.5)
+    with (tmp_path / "metrics.jsonl").open("a") as lines:
+        lines.write(record(2, 0.9).model_dump_json() + "\n")
+
+    assert finished_rounds(tmp_path, manifest(), sites=SITES) == (record(1, 0.5),)
+
+
+def test_the_run_of_another_study_or_of_other_sites_is_refused(tmp_path):
+    save(tmp_path, 0.5)
+
+    with pytest.raises(FederationError, match="Choose another folder"):
+        finished_rounds(tmp_path, manifest(seed=1), sites=SITES)
+    with pytest.raises(FederationError, match=r"north, south; this is .* north, west"):
+        finished_rounds(tmp_path, manifest(), sites=("north", "west"))
+
+
+def test_a_damaged_state_is_explained(tmp_path):
+    save(tmp_path, 0.5)
+    (tmp_path / "state.json").write_text("{")
+
+    with pytest.raises(FederationError, match="cannot be read"):
+        finished_rounds(tmp_path, manifest(), sites=SITES)

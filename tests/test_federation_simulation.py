@@ -1,0 +1,76 @@
+"""The command ``python -m federation.simulation``; its real process is an integration test."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from federation.simulation import main
+from segfed.protocol import FederationJob, RoundRecord
+from tests.agent_samples import bean_manifest, labelled_site, start_weights
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Two sites of two training cases and a study of three rounds."""
+    manifest = bean_manifest(tmp_path)
+    (tmp_path / "start.safetensors").write_bytes(start_weights(manifest))
+    sites = [labelled_site(tmp_path, name=name) for name in ("north", "southern")]
+    return FederationJob(
+        manifest=manifest,
+        sites=tuple(site.folder for site in sites),
+        initial_weights=tmp_path / "start.safetensors",
+        out=tmp_path / "run",
+        device="cpu",
+    )
+
+
+def call(tmp_path, job):
+    """The exit code for a job."""
+    path = tmp_path / "job.json"
+    path.write_text(job.model_dump_json())
+    return main([str(path)])
+
+
+def test_a_job_prints_one_line_of_json_for_each_round(tmp_path, job, capsys):
+    assert call(tmp_path, job) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    records = [RoundRecord.model_validate_json(line) for line in lines]
+    assert [record.round for record in records] == [1, 2, 3]
+    assert set(records[0].sites) == {"north", "southern"}
+    assert json.loads((tmp_path / "run" / "state.json").read_text())["finished"]
+
+
+def test_a_site_listed_twice_is_refused(tmp_path, job, capsys):
+    twice = job.model_copy(update={"sites": (job.sites[0], job.sites[0])})
+
+    assert call(tmp_path, twice) == 1
+    assert "different name for each" in capsys.readouterr().err
+
+
+def test_an_unusable_site_ends_the_run_with_a_paragraph(tmp_path, job, capsys):
+    for site in job.sites:
+        (site / "images" / "case0.nii.gz").unlink()
+
+    assert call(tmp_path, job) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "Round 1 brought 0 usable updates from 2 sites" in last
+    assert "Traceback" not in last
+
+
+@pytest.mark.parametrize("arguments", [[], ["a.json", "b.json"]])
+def test_a_wrong_command_line_shows_the_usage(arguments, capsys):
+    assert main(arguments) == 2
+    assert "Usage" in capsys.readouterr().err
+
+
+def test_a_missing_job_is_explained(tmp_path, capsys):
+    assert main([str(tmp_path / "job.json")]) == 1
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_job_that_breaks_rules_names_them(tmp_path, job, capsys):
+    assert call(tmp_path, job.model_copy(update={"sites": job.sites[:1]})) == 1
+    assert "sites" in capsys.readouterr().err
