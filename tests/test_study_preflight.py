@@ -10,7 +10,7 @@ import pytest
 from segfed.errors import CaseError, ConfigError
 from segfed.sites import load_site, submit_label
 from segfed.study.preflight import check_study
-from tests.study_sites import block, make_settings, make_site, make_sites
+from tests.study_samples import block, make_settings, make_site, make_sites
 
 
 @pytest.fixture(scope="module")

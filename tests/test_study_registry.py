@@ -16,7 +16,7 @@ from segfed.study.registry import (
     published_models,
 )
 from segfed.study.runner import run_study
-from tests.study_sites import make_settings, make_sites, pretend_federation
+from tests.study_samples import make_settings, make_sites, pretend_federation
 
 LOCAL_B = ModelId("local", "manual", 0, "b")
 

@@ -12,7 +12,7 @@ from segfed.sites import load_site, submit_label
 from segfed.study.events import CaseScored, TrainingFinished
 from segfed.study.records import read_labels, read_scores, read_study
 from segfed.study.runner import run_study
-from tests.study_sites import block, make_settings, make_sites, pretend_federation
+from tests.study_samples import block, make_settings, make_sites, pretend_federation
 
 
 @pytest.fixture(scope="module")

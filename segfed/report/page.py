@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from segfed.report import charts, text
+from segfed.report import run_charts, score_charts, text
 from segfed.report.pictures import Picture
 from segfed.report.values import MEAN_OF_STRUCTURES
 
@@ -52,7 +52,7 @@ def render_html(report: Mapping[str, Any], *, pictures: Sequence[Picture] = ()) 
         style=style,
         charts=_charts(report),
         pictures=by_site,
-        regimes=[regime for regime in charts.REGIMES if regime in report["dice"]],
+        regimes=[regime for regime in score_charts.REGIMES if regime in report["dice"]],
         structures=list(report["task"]["structures"]),
         metric_names=_METRIC_NAMES,
         mean=MEAN_OF_STRUCTURES,
@@ -66,23 +66,25 @@ def _charts(report: Mapping[str, Any]) -> dict[str, list[Markup]]:
     structures = list(report["task"]["structures"])
     primary = comparison["regimes"][comparison["primary_regime"]] if comparison else None
     found: dict[str, list[str | None]] = {
-        "regimes": [charts.regime_chart(report, structure) for structure in structures],
+        "regimes": [score_charts.regime_chart(report, structure) for structure in structures],
         "forest": [
-            charts.forest_chart(primary, structure, margin=comparison["margin"])
+            score_charts.forest_chart(primary, structure, margin=comparison["margin"])
             for structure in structures
             if primary
         ],
-        "slopes": [charts.slope_chart(report, arm) for arm in report["dice"].get("local", {})],
-        "convergence": [charts.convergence_chart(report["federation"])],
+        "slopes": [
+            score_charts.slope_chart(report, arm) for arm in report["dice"].get("local", {})
+        ],
+        "convergence": [run_charts.convergence_chart(report["federation"])],
         "changed": [
-            charts.strip_chart(
+            run_charts.strip_chart(
                 _by_site(report, "changed_fractions"),
                 title="Changed share of proposal and label, by site",
                 digits=2,
             )
         ],
         "seconds": [
-            charts.strip_chart(
+            run_charts.strip_chart(
                 _by_site(report, "active_seconds"),
                 title="Seconds of work for each label, by site",
                 digits=0,

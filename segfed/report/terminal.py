@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from segfed.report.charts import REGIMES
+from segfed.report.score_charts import REGIMES
 from segfed.report.text import MISSING, number, words
 
 

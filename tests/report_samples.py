@@ -10,7 +10,7 @@ import numpy as np
 
 from segfed.files import write_json, write_text
 from segfed.protocol import FederationState, RoundRecord
-from segfed.sites import SiteSettings, add_case, create_site, load_task, submit_label
+from segfed.sites import SiteSettings, add_case, create_site, load_site, load_task, submit_label
 from segfed.study.models import (
     ModelId,
     ensemble_models,
@@ -211,22 +211,15 @@ def _write_volumes(
             ),
         )
         for number, case in enumerate(names):
-            reference = organ(shift_mm=4.0 * number)
             add_case(
                 site.folder,
                 task=task,
                 case_id=case,
                 patient_id=case,
                 split="test",
-                channels={"ct": picture(reference, number)},
+                channels={"ct": picture(organ(shift_mm=4.0 * number), number)},
             )
-    for site_name, names in tests.items():
-        site = create_site(
-            root / site_name,
-            SiteSettings(
-                name=site_name, task=task.name, data="synthetic", external=site_name in external
-            ),
-        )
+        site = load_site(site.folder)
         for number, case in enumerate(names):
             submit_label(
                 site,

@@ -1,0 +1,164 @@
+"""Every number of ``report.json``, on records small enough to work out by hand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from segfed.errors import ConfigError
+from segfed.report.build import build_report
+from segfed.report.values import MEAN_OF_STRUCTURES
+from tests.report_samples import STRUCTURES, write_run
+
+CASES = {"a": 2, "b": 4}
+LOCAL = {("a", "a"): 0.7, ("a", "b"): 0.3, ("b", "a"): 0.1, ("b", "b"): 0.5}
+SHARED = {"federated": {"a": 0.8, "b": 0.6}, "ensemble": {"a": 0.5, "b": 0.5}}
+
+
+def dice(model, site, case, structure):
+    """The same for all structures; assisted models lose 0.1 at site a."""
+    del case, structure
+    if model.regime == "untrained":
+        return 0.0
+    if site == "x":
+        return 0.4
+    if model.regime == "local":
+        value = LOCAL[model.train_site, site]
+    else:
+        value = SHARED.get(model.regime, {"a": 0.9, "b": 0.9})[site]
+    return value - (0.1 if model.arm == "assisted" and site == "a" else 0.0)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    run = write_run(tmp_path_factory.mktemp("run"), dice=dice, cases=CASES, external={"x": 3})
+    return build_report(run)
+
+
+def test_a_score_is_the_mean_of_the_sites_means_not_of_the_cases(report):
+    found = report["dice"]["federated"]["manual"]["tumor"]
+
+    # (0.8 + 0.6) / 2; over the six cases it would be (2 x 0.8 + 4 x 0.6) / 6 = 0.667.
+    assert found["mean"] == pytest.approx(0.7)
+    assert (found["n"], found["n_nan"]) == (6, 0)
+
+
+def test_local_averages_over_all_sites_models(report):
+    # Site a: (0.7 + 0.1) / 2 = 0.4; site b: (0.3 + 0.5) / 2 = 0.4.
+    assert report["dice"]["local"]["manual"]["mass"]["mean"] == pytest.approx(0.4)
+
+
+def test_every_regime_has_every_arm_structure_and_metric(report):
+    for metric in ("dice", "surface_dice", "hd95_mm"):
+        for regime in ("local", "pooled", "ensemble", "federated"):
+            assert set(report[metric][regime]) == {"manual", "assisted"}
+            assert set(report[metric][regime]["manual"]) == set(STRUCTURES)
+        assert set(report[metric]["untrained"]) == {"none"}
+
+
+def test_infinite_distances_are_counted_and_left_out_of_the_mean(report):
+    # The untrained network scores 0 everywhere, which the records pair with infinite distances.
+    found = report["hd95_mm"]["untrained"]["none"]["tumor"]
+
+    assert found["mean"] is None
+    assert found["median"] is None
+    assert found["n_infinite"] == 6
+
+
+def test_sites_and_external_sites_have_figures_of_their_own(report):
+    assert set(report["sites"]) == {"a", "b"}
+    assert set(report["external"]) == {"x"}
+    assert report["sites"]["a"]["dice"]["federated"]["manual"]["tumor"]["mean"] == pytest.approx(
+        0.8
+    )
+    assert report["sites"]["b"]["own_local_model"]["manual"]["mean"] == pytest.approx(0.5)
+    assert report["external"]["x"]["own_local_model"] == {}
+    assert report["external_overall"]["pooled"]["manual"]["mean"] == pytest.approx(0.4)
+
+
+def test_the_matrix_has_a_row_a_model_and_a_column_a_test_site(report):
+    matrix = report["matrix"]["manual"][MEAN_OF_STRUCTURES]
+
+    assert list(matrix) == ["a", "b", "ensemble", "federated", "pooled"]
+    assert list(matrix["a"]) == ["a", "b", "x"]
+    assert matrix["b"]["a"]["mean"] == pytest.approx(0.1)
+    assert matrix["b"]["a"]["is_ranked"] is False  # two cases
+
+
+def test_gain_is_measured_against_home_and_away(report):
+    gain = report["gain"]["manual"]["tumor"]
+
+    assert gain["local_performance"] == pytest.approx(0.6)  # (0.7 + 0.5) / 2
+    assert gain["generalizability"] == pytest.approx(0.2)  # (0.3 + 0.1) / 2
+    assert gain["gain_over_local"]["points"] == pytest.approx(0.1)
+    assert gain["gain_over_local"]["relative"] == pytest.approx(1 / 6)
+    # (0.7 - 0.4) / (0.9 - 0.4)
+    assert gain["gap_share"]["share"] == pytest.approx(0.6)
+
+
+def test_the_comparison_is_assisted_minus_manual_with_its_verdict(report):
+    comparison = report["comparison"]
+    federated = comparison["regimes"]["federated"]
+
+    assert comparison["primary_regime"] == "federated"
+    assert comparison["design"] == "crossover"
+    # -0.1 at site a and 0 at site b.
+    assert federated["structures"]["tumor"]["mean"] == pytest.approx(-0.05)
+    assert federated["structures"]["tumor"]["sites"]["a"]["mean"] == pytest.approx(-0.1)
+    assert federated["is_non_inferior"] is False
+    assert federated["new_sites"]["tumor"]["ci_low"] is None  # two sites are too few
+
+
+def test_effort_is_averaged_over_what_was_recorded(report):
+    effort = report["effort"]
+    assisted = effort["arms"]["assisted"]
+
+    # The first of a's two cases and the first of b's four were accepted unchanged.
+    assert (assisted["n"], assisted["accepted_unchanged"]) == (6, pytest.approx(2 / 6))
+    # Added mm³: 0, 100 at a; 0, 100, 200, 300 at b.
+    assert assisted["added_mm3_mean"] == pytest.approx(700 / 6)
+    assert effort["arms"]["manual"]["accepted_unchanged"] is None
+    assert effort["arms"]["manual"]["changed_fraction_median"] is None
+    assert effort["time_ratio"]["ratio"] == pytest.approx(0.5)  # 300 s over 600 s
+
+
+def test_the_federation_is_summed_over_its_rounds(report):
+    first = report["federation"][0]
+
+    # Four rounds, in which a site takes 2 s and 1000 bytes go each way.
+    assert (first["arm"], first["rounds"], first["best_round"]) == ("manual", 4, 4)
+    assert first["sites"]["a"] == {"seconds": 8.0, "bytes_down": 4000.0, "bytes_up": 4000.0}
+    assert [point["round"] for point in first["convergence"]] == [1, 2, 3, 4]
+
+
+def test_one_seed_is_warned_of(report):
+    assert any(warning.startswith("1 training seed:") for warning in report["warnings"])
+
+
+def test_the_report_is_json_without_nan(report):
+    json.dumps(report, allow_nan=False)
+
+
+def test_the_same_records_give_the_same_report(tmp_path):
+    run = write_run(tmp_path, dice=dice, cases=CASES, external={})
+
+    assert build_report(run) == build_report(run)
+
+
+def test_a_run_of_one_arm_and_regime_has_no_comparison_and_no_gain(tmp_path):
+    run = write_run(
+        tmp_path, dice=dice, cases=CASES, external={}, arms=("manual",), regimes=("pooled",)
+    )
+
+    report = build_report(run)
+
+    assert report["comparison"] is None
+    assert report["gain"]["manual"]["tumor"] is None
+    assert report["federation"] == []
+    assert report["external"] == {}
+
+
+def test_a_folder_without_a_study_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"expected the folder of a finished study"):
+        build_report(tmp_path)

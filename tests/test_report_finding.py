@@ -1,0 +1,113 @@
+"""The first lines of a report say what was found, and on what kind of data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segfed.report.build import build_report
+from segfed.report.finding import data_statement
+from segfed.report.text import MINUS
+from segfed.study.records import SiteRecord
+from tests.report_samples import write_run
+
+CASES = {"a": 6, "b": 6}
+
+
+def constant(values):
+    """A Dice for each regime, with a little spread between cases; assisted ones lose ``loss``."""
+
+    def dice(model, site, case, structure):
+        del site, structure
+        spread = int(case[-2:]) / 500
+        return values[model.regime] + spread - (values["loss"] if model.arm == "assisted" else 0)
+
+    return dice
+
+
+BASE = {"untrained": 0.05, "local": 0.6, "ensemble": 0.65, "federated": 0.8, "pooled": 0.82}
+
+
+def finding_of(tmp_path, values, **options):
+    run = write_run(
+        tmp_path, dice=constant({"loss": 0.0} | values), cases=CASES, external={}, **options
+    )
+    return build_report(run)["finding"]
+
+
+def test_equal_arms_are_no_worse(tmp_path):
+    finding = finding_of(tmp_path, BASE | {"loss": 0.001})
+
+    assert finding["headline"].startswith(
+        "AI-assisted labels trained a federated model no worse than manual labels"
+    )
+    # Every case loses exactly 0.001, so that the interval has no width.
+    loss = f"{MINUS}0.001"
+    expected = f"Assisted minus manual, federated: {loss} ({loss} to {loss}) Dice"
+    assert finding["sentences"][0].startswith(expected)
+
+
+def test_a_loss_beyond_the_margin_is_not_hidden(tmp_path):
+    finding = finding_of(tmp_path, BASE | {"loss": 0.05})
+
+    assert finding["headline"].startswith("It is not shown")
+    assert "kidney and mass, mass and tumor may lose more than 0.02 Dice" in finding["headline"]
+
+
+def test_an_ensemble_that_is_as_good_is_said_in_the_first_lines(tmp_path):
+    finding = finding_of(tmp_path, BASE | {"ensemble": 0.81})
+
+    assert any("does not beat the ensemble" in sentence for sentence in finding["sentences"])
+
+
+def test_one_arm_is_described_by_its_federated_model(tmp_path):
+    finding = finding_of(tmp_path, BASE, arms=("manual",))
+
+    # Cases differ by 0 to 5 times 0.002: 0.8 + 0.005.
+    assert finding["headline"].startswith("The federated model (manual labels) reaches a mean")
+    assert "0.805" in finding["headline"]
+    assert "the untrained network, 0.055" in finding["headline"]
+
+
+def test_without_a_federation_every_regime_is_described(tmp_path):
+    finding = finding_of(tmp_path, BASE, arms=("manual",), regimes=("local", "pooled"))
+
+    words = " ".join([finding["headline"], *finding["sentences"]])
+    assert "The local model reaches" in words
+    assert "The pooled model reaches" in words
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("synthetic", "say nothing about patients"),
+        ("rendered", "rendered from real masks"),
+        ("real", "Real images"),
+    ],
+)
+def test_the_kind_of_data_is_stated(kind, expected):
+    found = data_statement([site("a", kind)])
+
+    assert found["kinds"] == [kind]
+    assert expected in found["statement"]
+
+
+def test_sites_of_different_kinds_are_named_each():
+    found = data_statement([site("a", "real"), site("b", "synthetic")])
+
+    assert found["kinds"] == ["real", "synthetic"]
+    assert "a: Real images" in found["statement"]
+    assert "b: Synthetic images" in found["statement"]
+
+
+def site(name, kind):
+    return SiteRecord(
+        name=name,
+        folder=Path(name),
+        data=kind,
+        external=False,
+        n_train={},
+        n_validation=0,
+        n_test=1,
+    )

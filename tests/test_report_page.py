@@ -1,0 +1,171 @@
+"""The page is complete in itself, speaks to screen readers, and prints nothing but the report."""
+
+from __future__ import annotations
+
+import copy
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+
+from segfed.report.build import build_report
+from segfed.report.page import render_html
+from segfed.report.write import HTML_FILE, REPORT_FILE, write_report
+from tests.report_samples import write_run
+
+CASES = {"a": 2, "b": 4}
+
+
+def dice(model, site, case, structure):
+    del site, structure
+    return {"untrained": 0.0}.get(model.regime, 0.7) + int(case[-2:]) / 100
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_run(
+        tmp_path_factory.mktemp("run"),
+        dice=dice,
+        cases=CASES,
+        external={"x": 2},
+        with_volumes=True,
+        warnings=("a <b>warning</b> & more",),
+    )
+
+
+@pytest.fixture(scope="module")
+def report(run):
+    return build_report(run)
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    write_report(run)
+    return (run / HTML_FILE).read_text()
+
+
+class Outline(HTMLParser):
+    """Tags with their attributes, and whether every one was closed in order."""
+
+    VOID = frozenset({"meta", "link", "br", "line", "circle", "polygon", "rect", "image", "path"})
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.open = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag in self.VOID:
+            return
+        assert self.open.pop() == tag
+
+
+def outline(page):
+    found = Outline()
+    found.feed(page)
+    assert found.open == []
+    return found.tags
+
+
+def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(page):
+    links = [
+        value
+        for tag, attributes in outline(page)
+        for name, value in attributes.items()
+        if name in {"src", "href", "srcset", "data", "action"}
+    ]
+
+    assert not [link for link in links if not link.startswith(("#", "data:"))]
+    assert not [tag for tag, _ in outline(page) if tag in {"script", "iframe", "object", "form"}]
+    assert not re.search(r"url\((?!#)|@import", page)
+
+
+def test_both_files_are_written(run, page):
+    assert page.startswith("<!doctype html>")
+    assert (run / REPORT_FILE).exists()
+
+
+def test_the_finding_and_the_kind_of_data_come_first(page, report):
+    visible = re.sub(r"<[^>]+>", " ", page.split("<header>")[1])
+
+    assert visible.find(report["finding"]["headline"][:40]) < visible.find("synthetic data") < 3000
+
+
+def test_text_from_records_is_escaped(page):
+    assert "a &lt;b&gt;warning&lt;/b&gt; &amp; more" in page
+
+
+def test_every_table_has_a_caption_and_headers_with_scope(page):
+    tags = outline(page)
+    n_tables = sum(tag == "table" for tag, _ in tags)
+
+    assert n_tables == sum(tag == "caption" for tag, _ in tags) > 5
+    assert all("scope" in attributes for tag, attributes in tags if tag == "th")
+
+
+def test_every_chart_and_picture_has_a_text_in_its_place(page):
+    drawings = [attributes for tag, attributes in outline(page) if tag == "svg"]
+
+    assert len(drawings) > 10
+    assert all(a["role"] == "img" and len(a["aria-label"]) > 20 for a in drawings)
+
+
+def test_headings_do_not_skip_a_level(page):
+    levels = [int(tag[1]) for tag, _ in outline(page) if re.fullmatch("h[1-6]", tag)]
+
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def test_external_sites_are_marked(page):
+    assert len(re.findall(r'x <span class="tag">external</span>', page)) >= 2
+
+
+def test_pictures_show_reference_and_both_arms(page):
+    # Sites a, b and x, each with a best, a median and a worst case, as far as it has that many.
+    assert page.count('class="contour reference"') == 2 + 3 + 2
+    assert page.count('class="contour assisted"') == 7
+    assert page.count("data:image/png;base64,") == 7
+
+
+def test_missing_figures_are_shown_as_missing(report):
+    without = copy.deepcopy(report)
+    found = without["dice"]["federated"]["manual"]["tumor"]
+    found.update(mean=None, ci_low=None, ci_high=None, n=0, n_nan=6)
+
+    page = render_html(without)
+
+    assert page.count('title="not available"') > render_html(report).count('title="not available"')
+    assert "nan" not in re.sub(r"<[^>]+>", " ", page).lower().split()
+
+
+def test_a_run_of_one_arm_without_federation_has_a_page(tmp_path):
+    run = write_run(
+        tmp_path,
+        dice=dice,
+        cases=CASES,
+        external={},
+        arms=("manual",),
+        regimes=("local", "pooled"),
+    )
+
+    page = render_html(build_report(run))
+
+    outline(page)
+    assert 'id="labels"' not in page
+    assert 'id="federation"' not in page
+    assert 'id="cases"' not in page
+
+
+def test_both_light_and_dark_are_served(page):
+    assert "prefers-color-scheme: dark" in page
+    assert '<meta name="color-scheme" content="light dark">' in page
