@@ -64,7 +64,7 @@ class Proposer(InferTask):
             )
         with explaining():
             if self._store.arm(case.case_id) == "manual":
-                label, made_by = self._blank(case), {}
+                label, made_by = self._blank(case)
             else:
                 label, made_by = self._propose(case)
         answer = {
@@ -88,9 +88,10 @@ class Proposer(InferTask):
         self._store.note_proposal(case.case_id, **made_by)
         return label, made_by
 
-    def _blank(self, case: Case) -> Volume:
+    def _blank(self, case: Case) -> tuple[Volume, dict[str, str]]:
+        """A mask without a voxel, which no model made."""
         grid = read_grid(case.channels[self._store.site.task.display_channel])
-        return Volume(np.zeros((1, *grid.shape), dtype=np.uint8), grid)
+        return Volume(np.zeros((1, *grid.shape), dtype=np.uint8), grid), {}
 
     def _current(self) -> Model:
         """The published model, loaded anew whenever another one is published."""
