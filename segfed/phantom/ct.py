@@ -106,14 +106,14 @@ class _Tissue:
 
 
 def _draw_tissue(rng: np.random.Generator, scanner: Scanner) -> _Tissue:
-    """Enhancement differs by scanner and patient; some tumors are nearly as bright as medulla."""
+    """Enhancement differs by scanner and patient; the brightest tumors come near medulla."""
     phase = scanner.enhancement * rng.normal(1.0, 0.08)
     return _Tissue(
         cortex=45.0 + 140.0 * phase,
         medulla=40.0 + 75.0 * phase,
         pelvis=15.0,
-        tumor=38.0 + rng.uniform(15.0, 75.0) * phase,
-        necrosis_depth_mm=rng.uniform(9.0, 18.0),
+        tumor=40.0 + rng.uniform(10.0, 45.0) * phase,
+        necrosis_depth_mm=rng.uniform(11.0, 22.0),
         cyst=rng.uniform(-2.0, 14.0),
     )
 

@@ -17,6 +17,9 @@ Field = NDArray[np.float32]
 Triple = tuple[float, float, float]
 
 _LATTICE_STEPS = 2.0  # lattice points per correlation length: linear interpolation loses 3 % of SD
+# By how many voxels the distance to the nearest centre across a surface exceeds the distance to
+# the surface: 0.5 where the surface runs along an axis, less where it is oblique.
+_OVERSHOOT = 0.45
 _FAR_MM = 1e3  # stands for the distance to a mask that is empty
 
 
@@ -56,15 +59,21 @@ class SmoothField:
         shape = [int(np.ceil(size / self._step_mm)) + 2 for size in extent_mm]
         noise = rng.standard_normal(shape, dtype=np.float32)
         # "wrap" gives every point the same variance; "reflect" would double it at the faces
-        smooth = ndimage.gaussian_filter(noise, _LATTICE_STEPS, mode="wrap")
-        impulse = np.zeros(shape, dtype=np.float32)
-        impulse[0, 0, 0] = 1
-        norm = np.sqrt((ndimage.gaussian_filter(impulse, _LATTICE_STEPS, mode="wrap") ** 2).sum())
-        self._lattice = (smooth / norm).astype(np.float32)
+        smooth = ndimage.gaussian_filter(noise, _LATTICE_STEPS, mode="wrap", truncate=3.0)
+        sd = np.prod([_smoothed_sd(size) for size in shape])
+        self._lattice = (smooth / np.float32(sd)).astype(np.float32)
 
     def at(self, positions_mm: Sequence[NDArray[np.floating[Any]]]) -> Field:
         """Values (I, J, K) at the products of three position vectors, in mm."""
         return interpolate(self._lattice, [p / self._step_mm for p in positions_mm])
+
+
+def _smoothed_sd(size: int) -> float:
+    """SD that the smoothing leaves of white noise on a ring of so many points."""
+    impulse = np.zeros(size)
+    impulse[0] = 1
+    smooth = ndimage.gaussian_filter1d(impulse, _LATTICE_STEPS, mode="wrap", truncate=3.0)
+    return float(np.linalg.norm(smooth))
 
 
 def smooth_field(
@@ -109,12 +118,12 @@ def interpolate(lattice: Field, index: Sequence[NDArray[np.floating[Any]]]) -> F
 def signed_distance(mask: Mask, spacing_mm: Sequence[float]) -> Field:
     """Distance of every voxel's centre from a mask's surface in mm, negative inside.
 
-    The surface runs halfway between an inside and an outside voxel, so half a voxel is taken off
-    the distance between centres. An empty mask is 1000 mm away, a full one has no outside.
+    The surface runs somewhere between an inside and an outside voxel, so a share of a voxel is
+    taken off the distance between their centres. An empty mask is about 1000 mm away.
     """
-    half = float(np.mean(spacing_mm)) / 2
-    outside = _distance(~mask, spacing_mm) - half
-    inside = _distance(mask, spacing_mm) - half
+    overshoot_mm = _OVERSHOOT * float(np.mean(spacing_mm))
+    outside = _distance(~mask, spacing_mm) - overshoot_mm
+    inside = _distance(mask, spacing_mm) - overshoot_mm
     return np.where(mask, -inside, outside).astype(np.float32)
 
 

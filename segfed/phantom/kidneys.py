@@ -47,7 +47,7 @@ def kidney_case(
     """A label (I, J, K) of two kidneys, one or two tumors, and in half of the cases cysts.
 
     The kidneys are bean-shaped: an ellipsoid tilted along the psoas with the renal sinus cut out
-    of its medial side. Tumors (radius 9 to 34 mm) and cysts (6 to 17 mm) sit on the surface, one
+    of its medial side. Tumors (radius 12 to 38 mm) and cysts (6 to 17 mm) sit on the surface, one
     to three quarters of them outside.
 
     Args:
@@ -70,7 +70,7 @@ def kidney_case(
     label[_cysts(kidneys, positions, warp, rng)] = CYST
     n_tumors = 1 + int(rng.uniform() < _SECOND_TUMOR_SHARE)
     for kidney in rng.permutation(np.arange(2))[:n_tumors]:
-        radius_mm = float(np.clip(rng.lognormal(np.log(20.0), 0.35) * lesion_scale, 9.0, 34.0))
+        radius_mm = float(np.clip(rng.lognormal(np.log(24.0), 0.3) * lesion_scale, 12.0, 38.0))
         centre_mm = _on_surface(kidneys[kidney], radius_mm, rng)
         label[_ball(positions, centre_mm, radius_mm, warp, roughness=0.12)] = TUMOR
     return np.ascontiguousarray(from_ras(label, grid))

@@ -155,10 +155,41 @@ def _displaced(
     rng: np.random.Generator,
 ) -> NDArray[np.uint8]:
     """The truth with its contours moved; see `draw`."""
-    values = [int(value) for value in np.unique(truth) if value != 0]
     label = np.zeros(truth.shape, dtype=np.uint8)
-    if not values:
+    if not truth.any():
         return label
+    # Nothing moves further than four SD plus the bias: the rest of the image stays background
+    margin_mm = 4 * reader.contour_sd_mm + abs(reader.bias_mm)
+    box = _box(truth > 0, margin_mm=margin_mm, spacing_mm=spacing_mm)
+    label[box] = _displaced_box(truth[box], reader, spacing_mm=spacing_mm, rng=rng)
+    return label
+
+
+def _box(
+    mask: Mask, *, margin_mm: float, spacing_mm: Sequence[float]
+) -> tuple[slice, slice, slice]:
+    """The part of an image that holds a mask and a margin of at least two voxels around it."""
+    i, j, k = (
+        slice(max(0, part.start - more), part.stop + more)
+        for part, more in zip(
+            ndimage.find_objects(mask.astype(np.uint8))[0],
+            [2 + int(margin_mm / step) for step in spacing_mm],
+            strict=True,
+        )
+    )
+    return i, j, k
+
+
+def _displaced_box(
+    truth: NDArray[np.integer[Any]],
+    reader: Reader,
+    *,
+    spacing_mm: Sequence[float],
+    rng: np.random.Generator,
+) -> NDArray[np.uint8]:
+    """The truth, which has foreground, with its contours moved."""
+    label = np.zeros(truth.shape, dtype=np.uint8)
+    values = [int(value) for value in np.unique(truth) if value != 0]
 
     def displacement(sd_mm: float) -> Field:
         field = smooth_field(

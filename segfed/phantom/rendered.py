@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,8 @@ from segfed.phantom.recipe import SiteRecipe, Workday, build_sites, write_truth
 from segfed.phantom.scanner import draw_scanners
 from segfed.protocol import Split
 from segfed.sites import Site, add_case, load_site
-from segfed.sites.imports import OnCase, SourceCase, find_kits, read_source_label
-from segfed.volumes import Grid, Volume
+from segfed.sites.imports import OnCase, SourceCase, find_kits
+from segfed.volumes import Grid, Volume, read_label
 
 TASK = "kidney_tumor"
 SOURCE = "kits19"
@@ -73,7 +74,9 @@ def sites_from_labels(
     return build_sites(out, recipes, fill, on_case=on_case)
 
 
-def thin(label: NDArray[np.uint8], grid: Grid, spacing_mm: float) -> tuple[NDArray[np.uint8], Grid]:
+def thin(
+    label: NDArray[np.integer[Any]], grid: Grid, spacing_mm: float
+) -> tuple[NDArray[np.integer[Any]], Grid]:
     """A label (I, J, K) on a grid that covers the same field with voxels of at least a spacing.
 
     Every new voxel takes the value of the old one nearest to its centre. Axes that are coarser
@@ -97,10 +100,11 @@ def _add_case(site: Site, recipe: SiteRecipe, number: int, source: SourceCase) -
     if source.label is None:
         raise CaseError(f"Case {source.case_id} has no mask. Leave it out of the table.")
     case_id = source.case_id
-    mask = read_source_label(source.label, task=site.task, source=SOURCE, case_id=case_id)
-    label, grid = mask.data[0], mask.grid
+    mask = read_label(source.label)
+    values, grid = mask.data[0], mask.grid
     if recipe.spacing_mm is not None:
-        label, grid = thin(label, grid, recipe.spacing_mm)
+        values, grid = thin(values, grid, recipe.spacing_mm)
+    label = site.task.remap_label(values, source=SOURCE, case_id=case_id, path=source.label)
     image = render_ct(label, grid, recipe.rng(number), recipe.scanner)
     add_case(
         site.folder,
