@@ -18,8 +18,11 @@ from pydantic import ValidationError
 from federation.client_app import make_client_app
 from federation.grid import InProcessGrid
 from federation.server_app import make_server_app
+from segfed.agent import Agent
+from segfed.engine import select_device
 from segfed.errors import ConfigError, FederationError, SegfedError
 from segfed.protocol import AgentConnection, FederationJob, Manifest, RoundRecord
+from segfed.sites import load_site
 
 logger = logging.getLogger(__name__)
 
@@ -72,11 +75,6 @@ def simulate(job: FederationJob, *, on_round: OnRound) -> None:
         FederationError: As ``run_federation``.
         WeightsError: As ``run_federation``.
     """
-    # Imported here: the relay's tests must be able to import this package without torch.
-    from segfed.agent import Agent
-    from segfed.engine import select_device
-    from segfed.sites import load_site
-
     device = select_device(job.device)
     sites = [load_site(folder) for folder in job.sites]
     names = [site.name for site in sites]
@@ -110,6 +108,12 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     except BrokenPipeError:
         sys.stderr.write("Nobody reads the progress any more: the run stops after this round.\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(
+            f"A file of the run cannot be read or written: {error}. Make room or correct the "
+            "permissions, and run again: finished rounds are kept.\n"
+        )
         return 1
     return 0
 

@@ -12,7 +12,13 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from typing_extensions import override
 
-from federation.messages import content_bytes, read_arrays, request_message, write_arrays
+from federation.messages import (
+    Weights,
+    content_bytes,
+    read_arrays,
+    request_message,
+    write_arrays,
+)
 from federation.updates import SiteUpdate, average, read_update, weighted_mean
 from segfed.errors import FederationError
 from segfed.protocol import RoundRecord, Verb
@@ -50,6 +56,7 @@ class CheckedAveraging(Strategy):
         self._manifest_sha256 = manifest_sha256
         self._rounds_done = rounds_done
         self._minimum_sites = minimum_sites
+        self._expected: Weights = {}
         self._started = 0.0
         self._loss: float | None = None
         self._dropped: dict[str, str] = {}

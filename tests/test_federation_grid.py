@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from flwr.app import Array, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.supercore.run import Run
 
 from federation.grid import InProcessGrid
 from federation.messages import write_arrays
@@ -57,3 +58,13 @@ def test_replies_wait_until_they_are_pulled_once():
 
 def test_the_nodes_are_those_with_a_context():
     assert list(make_grid().get_node_ids()) == [11, 12]
+
+
+def test_messages_belong_to_the_run_that_was_set():
+    grid = make_grid()
+    grid.set_run(Run.create_empty(run_id=8))
+    sent = grid.create_message(messages()[0], "train", 11, group_id="1")
+
+    (reply,) = grid.send_and_receive([sent])
+
+    assert grid.run.run_id == reply.metadata.run_id == 8

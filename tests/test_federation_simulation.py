@@ -74,3 +74,12 @@ def test_a_missing_job_is_explained(tmp_path, capsys):
 def test_a_job_that_breaks_rules_names_them(tmp_path, job, capsys):
     assert call(tmp_path, job.model_copy(update={"sites": job.sites[:1]})) == 1
     assert "sites" in capsys.readouterr().err
+
+
+def test_a_run_folder_that_cannot_be_written_is_explained(tmp_path, job, capsys):
+    (tmp_path / "run").write_text("a file where the folder should be")
+
+    assert call(tmp_path, job) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "cannot be read or written" in last
+    assert str(tmp_path / "run") in last
