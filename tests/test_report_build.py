@@ -86,6 +86,21 @@ def test_the_matrix_has_a_row_a_model_and_a_column_a_test_site(report):
     assert matrix["b"]["a"]["is_ranked"] is False  # two cases
 
 
+def test_the_worst_site_is_named_among_those_with_enough_cases(tmp_path):
+    run = write_run(tmp_path, dice=dice, cases={"a": 5, "b": 5}, external={})
+
+    worst = build_report(run)["worst_site"]
+
+    assert worst["federated"] == {"manual": "b", "assisted": "b"}  # 0.6 against 0.8 and 0.7
+    # Local models reach 0.4 at both, and the assisted ones lose 0.1 at a.
+    assert worst["local"]["assisted"] == "a"
+
+
+def test_two_cases_are_too_few_to_be_called_the_worst(report):
+    # Site a has two cases, b four.
+    assert report["worst_site"]["federated"]["manual"] is None
+
+
 def test_gain_is_measured_against_home_and_away(report):
     gain = report["gain"]["manual"]["tumor"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from segfed.evaluation import DEFINITIONS, paired_differences
+from segfed.evaluation import DEFINITIONS, paired_differences, site_means, worst_site
 from segfed.report.comparison import compare_arms
 from segfed.report.effort import summarize_effort
 from segfed.report.federation import build_matrix, federated_gain, federation_costs
@@ -60,6 +60,7 @@ def build_report(run_folder: Path) -> dict[str, Any]:
         "sites": _by_site(scores, scores.test_sites, n_bootstrap=n_bootstrap),
         "external": _by_site(scores, sorted(scores.external), n_bootstrap=n_bootstrap),
         "external_overall": _overall(scores, sorted(scores.external), n_bootstrap=n_bootstrap),
+        "worst_site": _worst_sites(scores),
         "matrix": {
             arm: {name: build_matrix(scores, arm, name) for name in structures} for arm in arms
         },
@@ -143,6 +144,19 @@ def _overall(scores: Scores, sites: Iterable[str], *, n_bootstrap: int) -> dict[
                 n_bootstrap=n_bootstrap,
                 within=SCORE_RANGE,
             )
+            for arm in arms
+        }
+        for regime, arms in scores.regimes().items()
+    }
+
+
+def _worst_sites(scores: Scores) -> dict[str, dict[str, str | None]]:
+    """The participating site where each regime and arm scores lowest, among those with enough
+    cases to be ranked.
+    """
+    return {
+        regime: {
+            arm: worst_site(site_means(scores.values(regime, arm, MEAN_OF_STRUCTURES, "dice")))
             for arm in arms
         }
         for regime, arms in scores.regimes().items()
