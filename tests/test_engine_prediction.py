@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from segfed.engine import predict_label, predict_scores
+from segfed.engine import build_network, predict_label, predict_scores
 from segfed.volumes import Grid, Volume
 from tests.engine_samples import ellipsoid, sample_plan
 
@@ -104,6 +104,16 @@ def test_an_image_without_contrast_is_background(value):
     predicted = predict_label([Threshold(0.5)], sample_plan(), image, device=CPU)
 
     assert predicted.data.sum() == 0
+
+
+def test_a_network_can_be_trained_after_it_predicted():
+    plan = sample_plan()
+    network = build_network(plan, seed=0)
+
+    predict_scores([network], plan, torch.randn(1, 16, 24, 16), device=CPU)
+    network(torch.randn(1, 1, 16, 24, 16)).sum().backward()
+
+    assert all(parameter.grad is not None for parameter in network.parameters())
 
 
 def test_the_image_is_not_changed():

@@ -51,7 +51,7 @@ def predict_label(
     return Volume(label.cpu().numpy()[None], volume.grid)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predict_scores(
     networks: Sequence[nn.Module], plan: Plan, image: torch.Tensor, *, device: torch.device
 ) -> torch.Tensor:
