@@ -49,7 +49,7 @@ def brain_case(
 ) -> NDArray[np.uint8]:
     """A label (I, J, K) of one glioma: necrotic core, enhancing rim, edema around both.
 
-    The edema is irregular and 14 to 34 mm in radius; the core fills a quarter to two thirds of
+    The edema is irregular and 14 to 34 mm in radius; the core fills half to three quarters of
     that radius, off its centre. A quarter of the cores are solid: enhancing, without necrosis.
 
     Args:
@@ -68,9 +68,9 @@ def brain_case(
     direction[0] = np.copysign(max(abs(direction[0]), 0.25), direction[0])
     centre_mm = direction * half_axes_mm
     radius_mm = float(np.clip(rng.lognormal(np.log(23.0), 0.28) * lesion_scale, 14.0, 34.0))
-    core_mm = radius_mm * rng.uniform(0.4, 0.68)
-    shift_mm = rng.uniform(-0.25, 0.25, 3) * radius_mm
-    rim_mm = rng.uniform(3.5, 6.5)
+    core_mm = radius_mm * rng.uniform(0.5, 0.75)
+    shift_mm = rng.uniform(-0.18, 0.18, 3) * radius_mm
+    rim_mm = rng.uniform(5.0, 9.0)
     brain = _brain(axes, half_axes_mm) < 0.93
     whole = _ball(axes, centre_mm, radius_mm) + 0.16 * (fields[0] + fields[1])
     core = (_ball(axes, centre_mm + shift_mm, core_mm) + 0.16 * fields[1]) * core_mm

@@ -76,10 +76,10 @@ def draw_scanners(
         return [round(float(low + (high - low) * share), 3) for share in strata]
 
     in_plane, through = spread(0.85, 1.15), spread(0.9, 1.2)
-    noise = spread(8.0, 32.0) if modality == "CT" else spread(0.02, 0.10)
+    noise = spread(8.0, 32.0) if modality == "CT" else spread(0.02, 0.08)
     blur = spread(0.4, 0.8)
     enhancement, hu_shift = spread(0.65, 1.25), spread(-18.0, 18.0)
-    gamma, bias_field = spread(0.65, 1.5), spread(0.05, 0.3)
+    gamma, bias_field = spread(0.7, 1.4), spread(0.05, 0.3)
     scanners = []
     for index in range(n_scanners):
         plane_mm = round(spacing_mm * in_plane[index], 3)
