@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 from typing import Annotated
 
@@ -63,6 +64,9 @@ def _options(
 
 def main() -> None:
     """Run the command line: exit 0 done, 1 an error that segfed explains, 2 wrong usage."""
+    # Torch's threads spin while they wait for each other: where another process uses the cores
+    # too, that costs ten times what it saves. Torch reads this when it is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except SegfedError as error:

@@ -46,9 +46,10 @@ class StudyProgress:
     def _show_plan(self, event: StudyChecked) -> None:
         """What will run, before it runs."""
         budgets = ", ".join(f"{name} {steps}" for name, steps in event.budget_steps.items())
+        scoring = f", then {event.n_models} models on {event.n_test_cases} test cases"
         console.err.print(
-            f"{event.n_trainings} trainings (steps each: {budgets}), then {event.n_models} models "
-            f"on {event.n_test_cases} test cases",
+            f"{event.n_trainings} trainings (steps each: {budgets})"
+            f"{scoring if event.n_models else ''}",
             highlight=False,
         )
         for warning in event.warnings:

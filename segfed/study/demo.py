@@ -43,32 +43,34 @@ class DemoScale:
 
 _KIDNEY_PLAN: dict[str, Any] = {
     "spacing_mm": (5.0, 5.0, 5.0),
-    "patch_voxels": (64, 48, 32),
+    "patch_voxels": (32, 32, 32),
     "features": (16, 32, 64),
-    "batch_size": 2,
-    "learning_rate": 3e-3,
+    "stem_stride": 2,
+    "batch_size": 4,
+    "learning_rate": 1e-2,
 }
 _BRAIN_PLAN: dict[str, Any] = {
     "spacing_mm": (4.0, 4.0, 4.0),
-    "patch_voxels": (32, 40, 32),
+    "patch_voxels": (32, 32, 32),
     "features": (16, 32, 64),
-    "batch_size": 2,
-    "learning_rate": 3e-3,
+    "stem_stride": 2,
+    "batch_size": 4,
+    "learning_rate": 1e-2,
 }
 SCALES = {
     "kidney_tumor": DemoScale(
         counts=CaseCounts(),
         spacing_mm=5.0,
         plan=_KIDNEY_PLAN,
-        warmup=Budget(rounds=5, steps_per_round=15),
-        study=Budget(rounds=10, steps_per_round=15),
+        warmup=Budget(rounds=4, steps_per_round=25),
+        study=Budget(rounds=8, steps_per_round=20),
     ),
     "brain_tumor": DemoScale(
         counts=CaseCounts(),
         spacing_mm=4.0,
         plan=_BRAIN_PLAN,
-        warmup=Budget(rounds=5, steps_per_round=15),
-        study=Budget(rounds=10, steps_per_round=15),
+        warmup=Budget(rounds=4, steps_per_round=25),
+        study=Budget(rounds=8, steps_per_round=20),
     ),
 }
 """By task; chosen on seeds 0 to 4."""

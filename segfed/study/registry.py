@@ -107,7 +107,7 @@ def publish(bundle_folder: Path, site: Site) -> Path:
             )
     models = _models_folder(site)
     target = models / model.sha256[:12]
-    if not _is_intact(target, model.sha256):
+    if not _is_intact(target, bundle_folder, model.sha256):
         models.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=models) as temporary:
             staged = Path(temporary) / "bundle"
@@ -190,10 +190,15 @@ def _read_lineage(path: Path) -> Lineage:
     return validated(raw, Lineage, source=str(path))
 
 
-def _is_intact(folder: Path, sha256: str) -> bool:
-    """Whether a bundle with these weights lies there already."""
-    weights = folder / WEIGHTS
-    return weights.exists() and sha256_file(weights) == sha256
+def _is_intact(folder: Path, bundle_folder: Path, sha256: str) -> bool:
+    """Whether the same model with the same history lies there already."""
+    weights, lineage = folder / WEIGHTS, folder / LINEAGE
+    return (
+        lineage.exists()
+        and lineage.read_bytes() == (bundle_folder / LINEAGE).read_bytes()
+        and weights.exists()
+        and sha256_file(weights) == sha256
+    )
 
 
 def _models_folder(site: Site) -> Path:

@@ -54,6 +54,8 @@ def run_study(
 ) -> Path:
     """Train, predict and score every model of a study; returns the run folder.
 
+    A study on the warm-up split makes the model that proposes: it is trained, and not compared.
+
     Everything is checked before anything is trained. A run that was killed goes on where it
     stopped: a model or prediction whose inputs (labels, images, plan, budget, versions) are the
     same as before is not computed again.
@@ -84,11 +86,17 @@ def run_study(
     select_device(settings.device)
     on_event(_checked(run))
     records = _train_all(run)
-    rows = [row for record in records for row in _score(run, record, records)]
+    compared = records if _compares(settings) else ()
+    rows = [row for record in compared for row in _score(run, record, records)]
     write_rows(out / LABELS_FILE, label_rows(data), LabelRow)
     write_rows(out / SCORES_FILE, rows, ScoreRow)
     write_study(out, _study_record(run, records))
     return out
+
+
+def _compares(settings: StudySettings) -> bool:
+    """Whether the study's models are scored."""
+    return settings.train_split == "train"
 
 
 def _train_all(run: StudyRun) -> tuple[ModelRecord, ...]:
@@ -156,7 +164,7 @@ def _checked(run: StudyRun) -> StudyChecked:
     n_others = len(untrained_models(run.settings)) + len(ensemble_models(run.settings))
     return StudyChecked(
         n_trainings=n_trainings,
-        n_models=n_trainings + n_others,
+        n_models=n_trainings + n_others if _compares(run.settings) else 0,
         n_test_cases=sum(len(site.test) for site in run.data.everywhere),
         budget_steps=_budget_steps(run),
         warnings=run.data.warnings,
