@@ -92,7 +92,9 @@ def test_only_the_box_around_the_content_is_computed():
 
     scores = predict_scores([network], plan, image, device=CPU)
 
-    assert network.shapes == [(1, 1, 8, 8, 8)]
+    # One window; with a single thread it is computed twice, which is faster
+    assert [shape[1:] for shape in network.shapes] == [(1, 8, 8, 8)]
+    assert network.shapes[0][0] == (2 if torch.get_num_threads() == 1 else 1)
     assert (scores.argmax(dim=0) == 1).sum() == 8**3
     assert scores[0, 0, 0, 0] == 1
 

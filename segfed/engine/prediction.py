@@ -119,15 +119,26 @@ def _slide(
         batch = torch.stack([padded[(slice(None), *window)] for window in chosen]).to(device)
         batch = batch.contiguous(memory_format=torch.channels_last_3d)
         with mixed_precision(device):
-            logits = [network(batch) for network in networks]
+            logits = [network(_without_slow_path(batch)) for network in networks]
         probability = torch.stack([one.float().softmax(dim=1) for one in logits]).mean(dim=0)
-        for window, values in zip(chosen, probability.cpu(), strict=True):
+        for window, values in zip(chosen, probability.cpu()[: len(chosen)], strict=True):
             total[(slice(None), *window)] += values * weight
             weights[window] += weight
     inside = tuple(
         slice(low, low + have) for low, have in zip(before, image.shape[1:], strict=True)
     )
     return (total / weights)[(slice(None), *inside)]
+
+
+def _without_slow_path(batch: torch.Tensor) -> torch.Tensor:
+    """The batch, with a lone window doubled where that halves the time.
+
+    PyTorch 2.13 leaves oneDNN for a naive convolution when one sample meets one CPU thread
+    (``slow_conv3d``): measured 93 ms for one window and 38 ms for two of them.
+    """
+    if len(batch) == 1 and batch.device.type == "cpu" and torch.get_num_threads() == 1:
+        return torch.cat([batch, batch])
+    return batch
 
 
 def _windows(shape: Sequence[int], patch: Sequence[int]) -> Iterator[tuple[slice, slice, slice]]:
