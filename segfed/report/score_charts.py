@@ -100,7 +100,7 @@ def slope_chart(report: Mapping[str, Any], arm: str) -> str | None:
     known = {site: (a, b) for site, (a, b) in pairs.items() if a is not None and b is not None}
     if not known:
         return None
-    left, right, top, bottom = 60.0, WIDTH - 128, 26.0, 230.0
+    left, right, top, bottom = 72.0, WIDTH - 124, 26.0, 230.0
     values = [value for pair in known.values() for value in pair]
     y = svg.linear(min(values), max(values), bottom - 8, top + 8)
     body = [
