@@ -17,7 +17,8 @@ def label_rows(data: StudyData) -> Iterator[LabelRow]:
     """One row for each training label of each arm.
 
     The volumes compare the submitted label with the proposal that its reader saw, over all
-    label values together; they are ``None`` for a label that was drawn without one.
+    label values together; they are ``None`` for a label that was drawn without one. Seconds count
+    at real sites only: elsewhere the readers are simulated, and a clock measures the simulation.
     """
     for item in data.sites:
         for labelled_cases in item.train.values():
@@ -42,7 +43,7 @@ def _row(site: Site, labelled: LabelledCase) -> LabelRow:
         label_sha256=record.label_sha256,
         proposal_sha256=record.proposal_sha256,
         model_sha256=record.model_sha256,
-        active_seconds=record.active_seconds,
+        active_seconds=record.active_seconds if site.settings.data == "real" else None,
         changed_fraction=record.changed_fraction,
         added_mm3=None if efforts is None else sum(e.added_mm3 for e in efforts),
         removed_mm3=None if efforts is None else sum(e.removed_mm3 for e in efforts),
