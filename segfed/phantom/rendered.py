@@ -51,7 +51,7 @@ def sites_from_labels(
             ``thresholded_sites.csv`` of Fed-KiTS19.
         out: The sites lie in it as ``kits19-0`` ….
         spacing_mm: Axes finer than this are thinned to it, by nearest neighbour. Whole masks of
-            512 x 512 x 1000 voxels take minutes and about 2 GB each.
+            512 x 512 x 1000 voxels take minutes and about 2.5 GB each.
         limit: At most so many cases a site; at least one of them is a test case.
         seed: Seed of scanners, anatomy and noise.
         on_case: Called after each case with the number done and the number in all.
