@@ -1,0 +1,121 @@
+"""Which files make a case to predict, and where its label goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segfed.engine import Lineage, build_network, load_bundle, make_plan, write_bundle
+from segfed.engine.files import find_inputs, predict_files
+from segfed.errors import CaseError, GeometryError
+from segfed.sites import load_task
+from segfed.volumes import Grid, Volume, read_label, write_image
+
+SHAPE = (18, 14, 10)
+TILTED = np.array(  # left-handed, 10 degrees about the third axis: no grid that a network uses
+    [
+        [-1.9696, 0.5209, 0.0, 20.0],
+        [-0.3473, -2.9544, 0.0, -7.0],
+        [0.0, 0.0, 4.0, 3.0],
+        [0.0, 0.0, 0.0, 1.0],
+    ]
+)
+CPU = torch.device("cpu")
+
+
+def write(path: Path, affine: np.ndarray = TILTED) -> Path:
+    values = np.random.default_rng(0).normal(40, 60, (1, *SHAPE)).astype(np.float32)
+    write_image(Volume(values, Grid(SHAPE, affine)), path)
+    return path
+
+
+def plan_of(task: str):
+    settings = {"spacing_mm": (3.0, 3.0, 4.0), "patch_voxels": (16, 16, 8), "features": (4, 8)}
+    return make_plan(load_task(task), settings)
+
+
+def inputs(paths: list[Path], task: str):
+    return find_inputs(paths, plan=plan_of(task), task=load_task(task))
+
+
+def test_a_folder_of_images_is_a_case_each(tmp_path):
+    write(tmp_path / "b.nii.gz")
+    write(tmp_path / "a.nrrd")
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "._a.nii.gz").write_text("left by macOS")
+
+    assert [case.case_id for case in inputs([tmp_path], "kidney_tumor")] == ["a", "b"]
+
+
+def test_one_name_twice_is_refused_because_it_names_the_label(tmp_path):
+    paths = [write(tmp_path / folder / "a.nii.gz") for folder in ("one", "two")]
+
+    with pytest.raises(CaseError, match="holds case 'a', which an earlier path holds too"):
+        inputs(paths, "kidney_tumor")
+
+
+def test_what_is_no_image_is_refused(tmp_path):
+    with pytest.raises(CaseError, match="no file or folder"):
+        inputs([tmp_path / "absent.nii.gz"], "kidney_tumor")
+    with pytest.raises(CaseError, match="holds no image; expected a file ending in"):
+        inputs([tmp_path], "kidney_tumor")
+
+
+def test_channels_go_by_any_of_their_names_and_the_models_order(tmp_path):
+    for suffix in ("T1", "t1ce", "t2W", "flair", "seg"):
+        write(tmp_path / f"x-1-{suffix}.nii.gz")
+
+    (case,) = inputs([tmp_path], "brain_tumor")
+
+    assert case.case_id == "x-1"
+    assert list(case.channels) == ["t1n", "t1c", "t2w", "t2f"]
+    assert case.channels["t2f"].name == "x-1-flair.nii.gz"
+
+
+def test_a_missing_channel_is_named(tmp_path):
+    for suffix in ("t1n", "t1c", "t2w"):
+        write(tmp_path / f"x-{suffix}.nii.gz")
+
+    with pytest.raises(CaseError, match=r"Case x in .* lacks t2f; found"):
+        inputs([tmp_path], "brain_tumor")
+    with pytest.raises(CaseError, match="is one file, but the model needs the channels t1n, t1c"):
+        inputs([tmp_path / "x-t1n.nii.gz"], "brain_tumor")
+
+
+@pytest.fixture
+def model(tmp_path):
+    plan = plan_of("brain_tumor")
+    lineage = Lineage(
+        study="s", arm="manual", seed=0, sites=("a",), data=("real",), train_images={"a": ()}
+    )
+    state = build_network(plan, seed=0).state_dict()
+    write_bundle(tmp_path / "model", plan=plan, state=state, lineage=lineage, card="# A model")
+    return load_bundle(tmp_path / "model")
+
+
+def test_a_label_lies_on_its_cases_own_grid(tmp_path, model):
+    for suffix in ("t1n", "t1c", "t2w", "t2f"):
+        write(tmp_path / "case" / f"x-{suffix}.nii.gz")
+
+    predict_files(model, inputs([tmp_path / "case"], "brain_tumor"), tmp_path / "out", device=CPU)
+
+    label = read_label(tmp_path / "out" / "x.nii.gz")
+    assert label.grid.matches(Grid(SHAPE, TILTED))
+
+
+def test_channels_on_different_grids_are_refused_before_anything_is_written(tmp_path, model):
+    for suffix in ("t1n", "t1c", "t2w"):
+        write(tmp_path / "case" / f"x-{suffix}.nii.gz")
+    moved = TILTED.copy()
+    moved[0, 3] += 5.0
+    write(tmp_path / "case" / "x-t2f.nii.gz", moved)
+
+    with pytest.raises(GeometryError, match="t2f"):
+        predict_files(
+            model, inputs([tmp_path / "case"], "brain_tumor"), tmp_path / "out", device=CPU
+        )
+
+    assert not (tmp_path / "out").exists()
