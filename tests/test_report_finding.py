@@ -40,7 +40,7 @@ def test_equal_arms_are_no_worse(tmp_path):
     finding = finding_of(tmp_path, BASE | {"loss": 0.001})
 
     assert finding["headline"].startswith(
-        "AI-assisted labels trained a federated model no worse than manual labels"
+        "AI-assisted labels trained as good a federated model as manual labels"
     )
     # Every case loses exactly 0.001, so that the interval has no width.
     loss = f"{MINUS}0.001"

@@ -80,8 +80,8 @@ def _arm_sentences(report: dict[str, Any]) -> Iterator[str]:
         return
     if found["is_non_inferior"]:
         verdict = (
-            f"AI-assisted labels trained a {regime} model no worse than manual labels, by more "
-            f"than {margin:g} Dice in no declared structure"
+            f"AI-assisted labels trained as good a {regime} model as manual labels: no declared "
+            f"structure lost more than {margin:g} Dice"
         )
     else:
         failing = [
