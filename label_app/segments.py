@@ -10,6 +10,7 @@ import numpy as np
 from segfed.errors import LabelError
 from segfed.sites import Task
 from segfed.volumes import Volume
+from transforms import remap_label
 
 
 def segments_present(label: Volume, task: Task) -> dict[str, int]:
@@ -43,7 +44,7 @@ def task_label(label: Volume, label_info: object, task: Task) -> Volume:
         return label
     names = _names_by_number(label_info)
     known = {name.casefold(): value for name, value in task.labels.items()}
-    table = np.zeros(int(label.data.max(initial=0)) + 1, dtype=np.uint8)
+    table: dict[int, int] = {}
     for number in np.unique(label.data[label.data > 0]).tolist():
         name = names.get(number, f"value {number}")
         if name.casefold() not in known:
@@ -53,7 +54,7 @@ def task_label(label: Volume, label_info: object, task: Task) -> Volume:
                 "voxels to one of these, and submit again."
             )
         table[number] = known[name.casefold()]
-    return Volume(table[label.data], label.grid)
+    return Volume(remap_label(label.data, table), label.grid)
 
 
 def _names_by_number(label_info: object) -> Mapping[int, str]:
