@@ -25,7 +25,7 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", help="Folder of the demo, made anew each time.")
     ] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option("--seed", help="Seed of everything.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of everything.")] = 0,
 ) -> None:
     """Run the whole loop on made-up hospitals: train, propose, correct, train again, report."""
     from segfed.cli.label_server import label_server

@@ -21,7 +21,7 @@ def sample(
     cases: Annotated[
         int, typer.Option("--cases", min=2, help="Training cases a site, on average.")
     ] = 9,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of everything.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of everything.")] = 0,
     from_labels: Annotated[
         Path | None,
         typer.Option(

@@ -110,7 +110,7 @@ def run_demo(
         ServerError: If a label server does not start or refuses a label.
     """
     scale = scale or _scale_of(task)
-    _empty(out, task=task, seed=seed)
+    clear(out, task=task, seed=seed)
     watcher.on_stage("Synthetic hospitals, their labels drawn by simulated readers")
     sites = generate_sites(
         out / "sites",
@@ -157,14 +157,22 @@ def _scale_of(task: str) -> DemoScale:
     return SCALES[task]
 
 
-def _empty(out: Path, *, task: str, seed: int) -> None:
-    """Clear what an earlier demo left, and nothing else."""
+def clear(out: Path, *, task: str, seed: int) -> None:
+    """Empty a demo's folder, or make one; what no demo made is left alone.
+
+    Raises:
+        ConfigError: If the folder holds something else.
+    """
     if out.exists() and not (out / MARKER).is_file() and any(out.iterdir()):
         raise ConfigError(
             f"{out} holds files that no demo made; expected an empty or new folder. Choose "
             "another with --out."
         )
-    shutil.rmtree(out, ignore_errors=True)
+    for child in list(out.iterdir()) if out.exists() else ():
+        if child.is_dir():
+            shutil.rmtree(child)
+        elif child.name != MARKER:  # stays to the end: a run killed here can be repeated
+            child.unlink()
     write_json(out / MARKER, {"task": task, "seed": seed})
 
 

@@ -16,7 +16,7 @@ from segfed.phantom.annotator import AnnotatedCase
 from segfed.report import write_report
 from segfed.sites import Site, load_site
 from segfed.study import Budget, StudyEvent, current_model
-from segfed.study.demo import ANNOTATOR, DemoScale, run_demo
+from segfed.study.demo import ANNOTATOR, DemoScale, clear, run_demo
 
 SCALE = DemoScale(
     counts=CaseCounts(warmup=2, train=2, validation=1, test=2),
@@ -108,3 +108,14 @@ def test_a_folder_that_no_demo_made_is_left_alone(tmp_path):
         demo(tmp_path, "kidney_tumor")
 
     assert (tmp_path / "thesis.txt").read_text() == "three years of work"
+
+
+def test_a_folder_whose_clearing_was_cut_short_can_be_used_again(tmp_path):
+    out = tmp_path / "demo"
+    (out / "sites" / "hospital-a").mkdir(parents=True)
+    (out / "demo.json").write_text("{}")
+
+    clear(out, task="kidney_tumor", seed=7)
+
+    assert [path.name for path in out.iterdir()] == ["demo.json"]
+    assert json.loads((out / "demo.json").read_text()) == {"task": "kidney_tumor", "seed": 7}
