@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
 from segfed.engine import Lineage, build_network, load_bundle, make_plan, write_bundle
@@ -119,3 +121,23 @@ def test_channels_on_different_grids_are_refused_before_anything_is_written(tmp_
         )
 
     assert not (tmp_path / "out").exists()
+
+
+def test_the_label_of_a_real_case_lies_where_both_libraries_see_the_image(
+    tmp_path, model, shared_data
+):
+    folder = shared_data("brats_case")
+
+    predict_files(model, inputs([folder], "brain_tumor"), tmp_path, device=CPU)
+
+    (path,) = tmp_path.glob("*.nii.gz")
+    assert path.name == "BraTS-GLI-00000-000.nii.gz"
+    image = folder / "BraTS-GLI-00000-000-t1c.nii.gz"
+    found, expected = (sitk.ReadImage(str(file)) for file in (path, image))
+    for about in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        assert getattr(found, about)() == pytest.approx(getattr(expected, about)())
+    label = nib.load(path)
+    np.testing.assert_allclose(label.affine, nib.load(image).affine, atol=1e-4)
+    np.testing.assert_array_equal(
+        np.asarray(label.dataobj), sitk.GetArrayFromImage(found).transpose()
+    )
