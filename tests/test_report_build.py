@@ -9,6 +9,7 @@ import pytest
 from segfed.errors import ConfigError
 from segfed.report.build import build_report
 from segfed.report.values import MEAN_OF_STRUCTURES
+from segfed.study.records import SCORES_FILE, ScoreRow, write_rows
 from tests.report_samples import STRUCTURES, write_run
 
 CASES = {"a": 2, "b": 4}
@@ -177,3 +178,11 @@ def test_a_run_of_one_arm_and_regime_has_no_comparison_and_no_gain(tmp_path):
 def test_a_folder_without_a_study_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"expected the folder of a finished study"):
         build_report(tmp_path)
+
+
+def test_a_study_that_was_trained_to_propose_is_not_reported(tmp_path):
+    run = write_run(tmp_path, dice=dice, cases=CASES, external={})
+    write_rows(run / SCORES_FILE, [], ScoreRow)  # the header alone
+
+    with pytest.raises(ConfigError, match=r"not scored; publish it with `segfed model publish`"):
+        build_report(run)

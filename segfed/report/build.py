@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from segfed.errors import ConfigError
 from segfed.evaluation import DEFINITIONS, paired_differences, site_means, worst_site
 from segfed.report.comparison import compare_arms
 from segfed.report.effort import summarize_effort
@@ -42,10 +43,17 @@ def build_report(run_folder: Path) -> dict[str, Any]:
         run_folder: Where ``segfed study run`` put its records.
 
     Raises:
-        ConfigError: If the folder holds no finished study.
+        ConfigError: If the folder holds no finished study, or one that was not scored.
     """
     study = read_study(run_folder)
-    scores = Scores(read_scores(run_folder / SCORES_FILE))
+    rows = read_scores(run_folder / SCORES_FILE)
+    if not rows:
+        raise ConfigError(
+            f"{run_folder / SCORES_FILE} holds no score, expected those of a study that compares "
+            f"models: {study.settings.name} was trained to propose and not scored; publish it with "
+            "`segfed model publish`."
+        )
+    scores = Scores(rows)
     labels = read_labels(run_folder / LABELS_FILE)
     n_bootstrap = study.settings.evaluation.n_bootstrap
     arms = study.settings.arms
