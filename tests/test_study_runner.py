@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 
 import pytest
+import torch
 
 from segfed.errors import FederationError
 from segfed.sites import load_site, submit_label
+from segfed.study import runner
 from segfed.study.events import CaseScored, TrainingFinished
 from segfed.study.records import read_labels, read_scores, read_study
 from segfed.study.runner import run_study
@@ -156,3 +159,50 @@ def test_a_federation_that_failed_goes_on_in_its_own_folder(tmp_path):
 
     content = json.loads((tmp_path / "run/federated/manual/seed0/model.json").read_text())
     assert content["n_cases"] == 4
+
+
+def test_another_version_of_a_package_computes_everything_again(root, monkeypatch):
+    prediction = root / "run/predictions/untrained/none/seed0/all/x/x-0.json"
+    key_before = json.loads(prediction.read_text())["key"]
+    real = runner.importlib.metadata.version
+    monkeypatch.setattr(
+        runner.importlib.metadata,
+        "version",
+        lambda name: "0.0.1" if name == "monai" else real(name),
+    )
+
+    trained, _ = again(root)
+
+    # Two local models, the pooled and the federated one; the untrained one is only scored again.
+    assert len(trained) == 4
+    assert json.loads(prediction.read_text())["key"] != key_before
+    assert read_study(root / "run").versions["monai"] == "0.0.1"
+
+
+def test_another_device_computes_everything_again(root, monkeypatch):
+    monkeypatch.setattr(runner, "select_device", lambda _: torch.device("cpu", 0))
+
+    trained, _ = again(root)
+
+    assert len(trained) == 4
+    assert read_study(root / "run").device == "cpu:0"
+
+
+def test_a_renamed_study_begins_its_half_run_federation_anew(tmp_path):
+    make_sites(tmp_path)
+
+    def fail(job, *, on_round):
+        del on_round
+        (job.out / "round_001.safetensors").write_bytes(b"half way")
+        raise FederationError("the machine went away")
+
+    def start_anew(job, *, on_round):
+        assert not (job.out / "round_001.safetensors").exists()
+        return pretend_federation(job, on_round=on_round)
+
+    for name, launch in (("first", fail), ("second", start_anew)):
+        settings = make_settings(tmp_path, regimes=("federated",), name=name)
+        with suppress(FederationError):
+            run_study(settings, out=tmp_path / "run", launch_federation=launch)
+
+    assert (tmp_path / "run/study.json").exists()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import torch
 
 from segfed.engine import Plan
 from segfed.evaluation import Profile
@@ -35,8 +37,11 @@ class StudyRun:
     out: Path
     """The run folder."""
 
-    version: str
-    """Of this program; results of another version are computed again."""
+    versions: Mapping[str, str]
+    """Of the packages behind the figures; results of other versions are computed again."""
+
+    device: torch.device
+    """Where it computes; results of another device are computed again."""
 
     launch_federation: LaunchFederation
     on_event: OnEvent

@@ -57,8 +57,8 @@ def run_study(
     A study on the warm-up split makes the model that proposes: it is trained, and not compared.
 
     Everything is checked before anything is trained. A run that was killed goes on where it
-    stopped: a model or prediction whose inputs (labels, images, plan, budget, versions) are the
-    same as before is not computed again.
+    stopped: a model or prediction whose inputs (labels, images, plan, budget, versions, device)
+    are the same as before is not computed again.
 
     Args:
         settings: The study, as ``load_study`` reads it.
@@ -79,11 +79,11 @@ def run_study(
         plan=make_plan(data.task, settings.plan),
         profile=study_profile(settings.evaluation.profile, data.task),
         out=out,
-        version=importlib.metadata.version("segfed"),
+        versions={name: importlib.metadata.version(name) for name in PACKAGES},
+        device=select_device(settings.device),
         launch_federation=launch_federation,
         on_event=on_event,
     )
-    select_device(settings.device)
     on_event(_checked(run))
     records = _train_all(run)
     compared = records if _compares(settings) else ()
@@ -179,9 +179,8 @@ def _study_record(run: StudyRun, records: tuple[ModelRecord, ...]) -> StudyRecor
         plan=run.plan.model_dump(mode="json"),
         plan_sha256=run.plan.sha256,
         budget_steps=_budget_steps(run),
-        versions={"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
-        device=str(select_device(run.settings.device)),
+        versions={"python": platform.python_version(), **run.versions},
+        device=str(run.device),
         sites=tuple(_site_record(run, site) for site in run.data.everywhere),
         models=records,
         test_cases=tuple(

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from segfed.engine import predict_label, select_device
+from segfed.engine import predict_label
 from segfed.evaluation import Profile, find_profile, score_case
 from segfed.files import sha256_file, sha256_json, write_json
 from segfed.sites import LabelledCase, Task
@@ -72,7 +72,8 @@ def _key(run: StudyRun, labelled: LabelledCase, weights_sha256: str) -> str:
     profile = run.profile
     return sha256_json(
         {
-            "version": run.version,
+            "versions": dict(run.versions),
+            "device": str(run.device),
             "weights": weights_sha256,
             "plan": run.plan.sha256,
             "image": labelled.case.image_sha256,
@@ -92,8 +93,7 @@ def _predict_and_score(
 ) -> list[list[str]]:
     """Write a prediction, then its scores; the scores' file is what says that both are there."""
     image = read_channels(labelled.case.channels)
-    device = select_device(run.settings.device)
-    predicted = predict_label(networks, run.plan, image, device=device)
+    predicted = predict_label(networks, run.plan, image, device=run.device)
     write_label(predicted, path)
     reference = read_label(labelled.label_path)
     scores = score_case(reference, predicted, case_id=labelled.case.case_id, profile=run.profile)

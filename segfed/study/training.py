@@ -16,7 +16,6 @@ from segfed.engine import (
     check_weights,
     prepare,
     read_weights,
-    select_device,
     train_local,
     write_weights,
 )
@@ -42,9 +41,9 @@ def untrained_model(run: StudyRun, model: ModelId) -> ModelRecord:
 def train_model(run: StudyRun, model: ModelId, *, untrained: ModelRecord) -> ModelRecord:
     """One model of the study, trained now or found finished.
 
-    Its inputs (hashes of images, labels, plan and starting weights, budget, version) lie beside
-    it. While they are the same, a finished model is kept and a federated training that was cut
-    short goes on; otherwise the folder is emptied first.
+    Its inputs (hashes of images, labels, plan and starting weights, budget, versions, device)
+    lie beside it. While they are the same, a finished model is kept and a federated training that
+    was cut short goes on; otherwise the folder is emptied first.
 
     Args:
         run: The study.
@@ -102,7 +101,7 @@ def _train_here(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
         total_steps=total,
         # As often as in the federation.
         n_validations=run.settings.budget.rounds,
-        device=select_device(run.settings.device),
+        device=run.device,
         on_step=lambda done, loss: run.on_event(TrainingAdvanced(model, done, loss)),
     )
     return _record(
@@ -117,18 +116,8 @@ def _train_here(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
 def _train_federated(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
     """The global model of the round with the best validation Dice."""
     folder, budget = run.out / model.folder, run.settings.budget
-    arm: Arm = "assisted" if model.arm == "assisted" else "manual"
     job = FederationJob(
-        manifest=Manifest(
-            study=run.settings.name,
-            task=run.data.task.name,
-            plan=run.plan.model_dump(mode="json"),
-            arm=arm,
-            train_split=run.settings.train_split,
-            seed=model.seed,
-            rounds=budget.rounds,
-            steps_per_round=budget.steps_per_round,
-        ),
+        manifest=_manifest(run, model),
         sites=tuple(site.site.folder for site in run.data.sites),
         initial_weights=start,
         out=folder,
@@ -148,7 +137,22 @@ def _train_federated(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
         sha256=sha256_file(folder / WEIGHTS_FILE),
         steps=len(run.data.sites) * budget.rounds * budget.steps_per_round,
         seconds=sum(RoundRecord.model_validate_json(line).seconds for line in lines),
-        n_cases=sum(len(site.train[arm]) for site in run.data.sites),
+        n_cases=sum(len(site.train[model.arm]) for site in run.data.sites),
+    )
+
+
+def _manifest(run: StudyRun, model: ModelId) -> Manifest:
+    """What a federated training asks of every site."""
+    arm: Arm = "assisted" if model.arm == "assisted" else "manual"
+    return Manifest(
+        study=run.settings.name,
+        task=run.data.task.name,
+        plan=run.plan.model_dump(mode="json"),
+        arm=arm,
+        train_split=run.settings.train_split,
+        seed=model.seed,
+        rounds=run.settings.budget.rounds,
+        steps_per_round=run.settings.budget.steps_per_round,
     )
 
 
@@ -174,16 +178,19 @@ def _prepare(
 
 def _inputs(run: StudyRun, model: ModelId, untrained: ModelRecord) -> dict[str, Any]:
     """Everything that a model depends on, as it lies beside it."""
-    budget = run.settings.budget
+    budget, federated = run.settings.budget, model.regime == "federated"
     return {
-        "version": run.version,
+        "versions": dict(run.versions),
+        "device": str(run.device),
         "regime": model.regime,
         "seed": model.seed,
+        # Half a federated training goes on under the manifest that it began with, or not at all.
+        "manifest_sha256": _manifest(run, model).sha256 if federated else None,
         "plan_sha256": run.plan.sha256,
         "start_sha256": untrained.sha256,
-        "rounds": budget.rounds if model.regime == "federated" else None,
+        "rounds": budget.rounds if federated else None,
         "steps_per_round": budget.steps_per_round,
-        "steps": None if model.regime == "federated" else _steps(run, model),
+        "steps": None if federated else _steps(run, model),
         "sites": {
             site.site.name: {
                 "train": _hashes(site.train[model.arm]),
