@@ -119,6 +119,19 @@ def test_a_label_with_an_unknown_value_is_named(site):
     assert "holds the label value(s) [9]" in the_problem(site)[1]
 
 
+def test_a_missing_proposal_and_one_on_another_grid_are_named(site):
+    moved = store_label(site.folder, Volume(make_label().data, make_grid(shift_mm=5)))
+    corrected = site.ledger().records("case0")[0].label_sha256
+    site.ledger().append(
+        new_label(corrected, origin="corrected", arm="assisted", proposal_sha256=moved)
+    )
+
+    assert "another grid" in the_problem(site)[1]
+    site.ledger().label_path(moved).unlink()
+    # One from the chain, and one that says whose proposal it was
+    assert [problem.case_id for problem in check_site(site)] == ["", "case0"]
+
+
 def test_a_broken_ledger_is_named(site):
     sha256 = site.ledger().records("case0")[0].label_sha256
     site.ledger().label_path(sha256).write_bytes(b"altered")

@@ -30,9 +30,9 @@ def check_site(
 ) -> tuple[Problem, ...]:
     """Everything that is wrong with a site; empty where it is ready.
 
-    Reads every image and every label that a record names: that each can be read, that images
-    are what was imported, that channels share a grid and labels lie on it, that label values
-    are the task's, and that the ledger's chain is unbroken.
+    Reads every image, and every label and proposal that a record names: that each can be read,
+    that images are what was imported, that channels share a grid and labels lie on it, that label
+    values are the task's, and that the ledger's chain is unbroken.
 
     Args:
         site: The site, as loaded.
@@ -65,7 +65,7 @@ def require_ready(sites: Iterable[Site]) -> None:
 
 
 def _check_case(site: Site, case: Case) -> Iterator[Problem]:
-    """What is wrong with one case's images and labels."""
+    """What is wrong with one case's images, labels and proposals."""
     display_path = case.channels[site.task.display_channel]
     try:
         with naming_case(case.case_id):
@@ -82,7 +82,10 @@ def _check_case(site: Site, case: Case) -> Iterator[Problem]:
             f"{case.image_sha256[:12]} as imported. Restore the image from its source.",
         )
     ledger = site.ledger()
-    for sha256 in dict.fromkeys(r.label_sha256 for r in ledger.records(case.case_id)):
+    records = ledger.records(case.case_id)
+    # What readers changed is measured against the proposals when everything is trained.
+    named = (sha256 for r in records for sha256 in (r.label_sha256, r.proposal_sha256))
+    for sha256 in dict.fromkeys(filter(None, named)):
         path = ledger.label_path(sha256)
         try:
             with naming_case(case.case_id):
