@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -173,6 +174,51 @@ def test_a_run_of_one_arm_and_regime_has_no_comparison_and_no_gain(tmp_path):
     assert report["gain"]["manual"]["tumor"] is None
     assert report["federation"] == []
     assert report["external"] == {}
+
+
+def nan_once(model, site, case, structure):
+    """A tumor that nobody has, which models of manual labels predict and others do not."""
+    del site, case
+    if structure == "tumor":
+        return math.nan if model.arm == "assisted" else 0.0
+    return 0.8 if model.arm == "assisted" else 0.6
+
+
+def test_a_mean_of_differences_covers_the_structures_that_both_arms_have(tmp_path):
+    run = write_run(tmp_path, dice=nan_once, cases=CASES, external={}, regimes=("pooled",))
+
+    report = build_report(run)
+
+    found = report["comparison"]["regimes"]["pooled"]["structures"]
+    # Two structures gain 0.8 - 0.6; the means of each arm's own structures would differ by
+    # 1.6 / 2 - 1.2 / 3 = 0.4. The tumor of the six cases is defined for manual models only.
+    assert found[MEAN_OF_STRUCTURES]["mean"] == pytest.approx(0.2)
+    assert found[MEAN_OF_STRUCTURES]["n_one_sided"] == found["tumor"]["n_one_sided"] == 6
+    assert found["mass"]["n_one_sided"] == 0
+    assert any(warning.startswith("6 structures of test") for warning in report["warnings"])
+
+
+def false_tumor(model, site, case, structure):
+    """Only the pooled model predicts a tumor that nobody has, which scores 0."""
+    del site, case
+    if structure == "tumor":
+        return 0.0 if model.regime == "pooled" else math.nan
+    return {"local": 0.4, "federated": 0.7}.get(model.regime, 0.8)
+
+
+def test_the_federated_model_and_its_rivals_are_compared_on_the_same_structures(tmp_path):
+    cases = {"a": 4, "b": 4}
+    run = write_run(tmp_path, dice=false_tumor, cases=cases, external={}, arms=("manual",))
+
+    report = build_report(run)
+
+    found = report["federated_minus"]["manual"]["pooled"][MEAN_OF_STRUCTURES]
+    # 0.7 - 0.8; with the pooled model's tumor it would be 0.7 - 1.6 / 3 = +0.167.
+    assert found["mean"] == pytest.approx(-0.1)
+    assert found["n_one_sided"] == 8
+    # (0.7 - 0.4) / (0.8 - 0.4)
+    gap = report["gain"]["manual"][MEAN_OF_STRUCTURES]["gap_share"]
+    assert gap["share"] == pytest.approx(0.75)
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from segfed.errors import ConfigError
-from segfed.evaluation import DEFINITIONS, paired_differences, site_means, worst_site
+from segfed.evaluation import DEFINITIONS, site_means, worst_site
 from segfed.report.comparison import compare_arms
 from segfed.report.effort import summarize_effort
 from segfed.report.federation import build_matrix, federated_gain, federation_costs
@@ -178,19 +178,21 @@ def _against_federated(
     regimes = {regime for regime, arms in scores.regimes().items() if arm in arms}
     if "federated" not in regimes:
         return {}
-    return {
+    compared = {
         other: {
-            name: estimate(
-                paired_differences(
-                    scores.values(other, arm, name, "dice"),
-                    scores.values("federated", arm, name, "dice"),
-                ),
-                n_bootstrap=n_bootstrap,
-            )
+            name: scores.comparable((other, arm), ("federated", arm), structure=name)
             for name in structures
         }
         for other in ("local", "ensemble", "pooled")
         if other in regimes
+    }
+    return {
+        other: {
+            name: estimate(found.differences, n_bootstrap=n_bootstrap)
+            | {"n_one_sided": found.n_one_sided}
+            for name, found in by_structure.items()
+        }
+        for other, by_structure in compared.items()
     }
 
 

@@ -8,12 +8,11 @@ from segfed.evaluation import (
     judge_non_inferiority,
     new_models,
     new_sites,
-    paired_differences,
     seed_spread,
     these_sites,
     wilcoxon_holm,
 )
-from segfed.report.values import MEAN_OF_STRUCTURES, Scores, as_json
+from segfed.report.values import MEAN_OF_STRUCTURES, Scores, as_json, json_number
 from segfed.study.records import LabelRow
 from segfed.study.settings import EvaluationSettings
 
@@ -50,13 +49,11 @@ def _compare(
     scores: Scores, regime: str, *, structures: tuple[str, ...], settings: EvaluationSettings
 ) -> dict[str, Any]:
     """The differences of one regime."""
-    differences = {
-        name: paired_differences(
-            scores.values(regime, "manual", name, "dice"),
-            scores.values(regime, "assisted", name, "dice"),
-        )
+    compared = {
+        name: scores.comparable((regime, "manual"), (regime, "assisted"), structure=name)
         for name in (*scores.structures(), MEAN_OF_STRUCTURES)
     }
+    differences = {name: found.differences for name, found in compared.items()}
     estimates = {
         name: these_sites(values, seed=0, n_bootstrap=settings.n_bootstrap)
         for name, values in differences.items()
@@ -71,6 +68,7 @@ def _compare(
         "structures": {
             name: as_json(estimates[name])
             | {
+                "n_one_sided": compared[name].n_one_sided,
                 "is_declared": name in structures,
                 "keeps_margin": verdict.passes.get(name),
                 "p_wilcoxon_holm": p_values.get(name),
@@ -88,17 +86,17 @@ def _compare(
             name: as_json(new_models(_by_seed(scores, regime, name))) for name in structures
         },
         "seed_spread": {
-            name: _number(seed_spread(_by_seed(scores, regime, name))) for name in structures
+            name: json_number(seed_spread(_by_seed(scores, regime, name))) for name in structures
         },
     }
 
 
 def _by_seed(scores: Scores, regime: str, structure: str) -> dict[int, dict[str, dict[str, float]]]:
     """Differences of each seed that both arms have."""
-    manual = scores.by_seed(regime, "manual", structure, "dice")
-    assisted = scores.by_seed(regime, "assisted", structure, "dice")
+    models = (regime, "manual"), (regime, "assisted")
+    manual, assisted = (scores.by_seed(*model, structure, "dice") for model in models)
     return {
-        seed: paired_differences(manual[seed], assisted[seed])
+        seed: scores.comparable(*models, structure=structure, seed=seed).differences
         for seed in manual
         if seed in assisted
     }
@@ -113,8 +111,3 @@ def _design(labels: tuple[LabelRow, ...]) -> str:
     if cases["manual"] == cases["assisted"]:
         return "crossover"
     return "mixed" if cases["manual"] & cases["assisted"] else "parallel"
-
-
-def _number(value: float) -> float | None:
-    """A number that JSON can hold; NaN is a missing one."""
-    return None if value != value else value

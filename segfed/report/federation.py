@@ -19,7 +19,7 @@ from segfed.evaluation import (
 )
 from segfed.evaluation.federated import Matrix
 from segfed.protocol import FederationState, RoundRecord
-from segfed.report.values import MEAN_OF_STRUCTURES, Scores
+from segfed.report.values import Scores, json_number
 from segfed.study.records import StudyRecord
 
 
@@ -50,19 +50,14 @@ def federated_gain(
     global_score = math.nan if mean is None else mean
     share = None
     if "pooled" in regimes:
-        share = asdict(
-            gap_share(
-                scores.values("local", arm, structure, "dice"),
-                scores.values("pooled", arm, structure, "dice"),
-                federated,
-                seed=0,
-                n_bootstrap=n_bootstrap,
-            )
+        same = scores.comparable(
+            ("local", arm), ("pooled", arm), ("federated", arm), structure=structure
         )
+        share = asdict(gap_share(*same.models, seed=0, n_bootstrap=n_bootstrap))
     return {
-        "federated": _number(global_score),
-        "local_performance": _number(own),
-        "generalizability": _number(elsewhere),
+        "federated": json_number(global_score),
+        "local_performance": json_number(own),
+        "generalizability": json_number(elsewhere),
         "gain_over_local": _numbers(asdict(gain(global_score, own))),
         "gain_over_generalizability": _numbers(asdict(gain(global_score, elsewhere))),
         "gap_share": share,
@@ -122,7 +117,7 @@ def _convergence(rounds: Sequence[RoundRecord]) -> float | None:
     if len(known) < len(rounds) or not all(seconds):
         return None
     times = [{site: float(value or 0) for site, value in item.items()} for item in seconds]
-    return _number(convergence_score(known, times))
+    return json_number(convergence_score(known, times))
 
 
 def _total(rounds: Sequence[RoundRecord], site: str, name: str) -> float | None:
@@ -145,16 +140,6 @@ def _matrix(scores: Scores, arm: str, structure: str) -> Matrix:
     return train_test_matrix(rows)
 
 
-def matrix_structures(scores: Scores) -> tuple[str, ...]:
-    """Every structure, and their mean."""
-    return (*scores.structures(), MEAN_OF_STRUCTURES)
-
-
 def _numbers(values: dict[str, float]) -> dict[str, float | None]:
     """Numbers that JSON can hold."""
-    return {name: _number(value) for name, value in values.items()}
-
-
-def _number(value: float) -> float | None:
-    """A number that JSON can hold; NaN is a missing one."""
-    return None if math.isnan(value) else value
+    return {name: json_number(value) for name, value in values.items()}

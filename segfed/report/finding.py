@@ -52,6 +52,8 @@ def report_warnings(report: dict[str, Any], study: StudyRecord) -> Iterator[str]
             f"The arms were labelled in a {report['comparison']['design']} design: their training "
             "cases are not the same."
         )
+    if report["comparison"]:
+        yield from _one_sided_warning(report["comparison"])
     for run in report["federation"]:
         for dropped in run["dropped"]:
             yield (
@@ -64,6 +66,18 @@ def report_warnings(report: dict[str, Any], study: StudyRecord) -> Iterator[str]
                 for name, found in structures.items():
                     if found["n"] == 0:
                         yield f"{metric} of {name} ({regime}, {arm}) has no finite value."
+
+
+def _one_sided_warning(comparison: dict[str, Any]) -> Iterator[str]:
+    """What was left out because only one arm's model has a Dice for it."""
+    regime = comparison["primary_regime"]
+    n = comparison["regimes"][regime]["structures"][MEAN_OF_STRUCTURES]["n_one_sided"]
+    if n:
+        yield (
+            f"{n} structure{'s' if n > 1 else ''} of test cases, empty in the reference, "
+            f"{'are' if n > 1 else 'is'} left out of the comparison: only one arm's {regime} model "
+            "predicted something there, which gives a Dice of 0 to it and none to the other."
+        )
 
 
 def _arm_sentences(report: dict[str, Any]) -> Iterator[str]:

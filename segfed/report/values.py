@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
-from segfed.evaluation import Estimate, SiteValues, average_models, these_sites
+from segfed.evaluation import (
+    Estimate,
+    SiteValues,
+    average_models,
+    paired_differences,
+    these_sites,
+)
 from segfed.study.records import ScoreRow
 
 MEAN_OF_STRUCTURES = "mean_of_structures"
@@ -21,6 +27,22 @@ SCORE_RANGE = (0.0, 1.0)
 """Of Dice and surface Dice."""
 
 DISTANCE_RANGE_MM = (0.0, math.inf)
+
+
+@dataclass(frozen=True)
+class Comparable:
+    """Dice of several models on the same cases, averaged over the same structures of each."""
+
+    models: tuple[Mapping[str, Mapping[str, float]], ...]
+    """In the order asked for; NaN where no structure is defined for all of them."""
+
+    n_one_sided: int
+    """Structures of cases left out because they are defined for some of the models only."""
+
+    @property
+    def differences(self) -> dict[str, dict[str, float]]:
+        """Second minus first model."""
+        return paired_differences(self.models[0], self.models[1])
 
 
 class Scores:
@@ -110,6 +132,34 @@ class Scores:
             for seed in sorted({seed for seed, _ in members})
         }
 
+    def comparable(
+        self, *models: tuple[str, str], structure: str, seed: int | None = None
+    ) -> Comparable:
+        """Dice of several regimes and arms, fit to be subtracted from each other.
+
+        A structure that is empty in the reference is undefined for a model that predicts nothing
+        and 0 for one that predicts something. Each model's own mean over structures would then be
+        one over other structures, so that a structure counts only where it is defined for all.
+
+        Args:
+            models: Regime and arm of each.
+            structure: Its name, or ``MEAN_OF_STRUCTURES``.
+            seed: Only the models of this seed; by default the average over seeds.
+        """
+        names = self.structures() if structure == MEAN_OF_STRUCTURES else (structure,)
+        by_structure = [[self._dice(model, name, seed) for model in models] for name in names]
+        shared = [_defined_for_all(values) for values in by_structure]
+        return Comparable(
+            models=tuple(_average(values) for values in zip(*shared, strict=True)),
+            n_one_sided=sum(map(_count_one_sided, by_structure)),
+        )
+
+    def _dice(self, model: tuple[str, str], structure: str, seed: int | None) -> SiteValues:
+        """Dice of one regime and arm, of one seed or averaged over all."""
+        if seed is None:
+            return self.values(*model, structure, "dice")
+        return self.by_seed(*model, structure, "dice")[seed]
+
     def _chosen(
         self, tests: dict[str, dict[str, float]], sites: Iterable[str] | None
     ) -> dict[str, dict[str, float]]:
@@ -121,6 +171,29 @@ class Scores:
 def _average(values: Iterable[SiteValues]) -> dict[str, dict[str, float]]:
     """Mean of each case over several models or structures, by the rule for seeds."""
     return average_models(dict(enumerate(values)))
+
+
+def _defined_for_all(models: Sequence[SiteValues]) -> list[dict[str, dict[str, float]]]:
+    """The models' values, undefined for all where they are for one."""
+    return [
+        {
+            site: {
+                case: math.nan if any(math.isnan(other[site][case]) for other in models) else value
+                for case, value in cases.items()
+            }
+            for site, cases in model.items()
+        }
+        for model in models
+    ]
+
+
+def _count_one_sided(models: Sequence[SiteValues]) -> int:
+    """Number of cases that are defined for some of the models only."""
+    return sum(
+        len({math.isnan(model[site][case]) for model in models}) > 1
+        for site, cases in models[0].items()
+        for case in cases
+    )
 
 
 def estimate(
@@ -153,6 +226,11 @@ def as_json(result: Estimate) -> dict[str, Any]:
         for key, value in asdict(result).items()
         if key not in ("n_infinite", "reason") or value
     }
+
+
+def json_number(value: float) -> float | None:
+    """A number that JSON can hold; NaN is a missing one."""
+    return None if math.isnan(value) else value
 
 
 def _median(values: SiteValues) -> dict[str, Any]:
