@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +110,49 @@ def test_scores_of_two_folders(tmp_path):
     tumor = json.loads(output)["structures"]["tumor"]["metrics"]["dice"]
     assert tumor["mean"] == pytest.approx(2 / 3)
     assert (tmp_path / "out" / "scores.csv").is_file()
+
+
+def test_a_site_name_that_cannot_be_is_one_paragraph(monkeypatch, tmp_path):
+    arguments = ["site", "init", str(tmp_path / "new"), "--task", "kidney_tumor"]
+
+    code, text = fail([*arguments, "--name", "St Mary"], monkeypatch)
+
+    assert code == 1
+    assert "name: " in text
+    assert "'St Mary'" in " ".join(text.split())
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_paragraph(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "site"
+
+    code, text = fail(["site", "init", str(folder), "--task", "kidney_tumor"], monkeypatch)
+
+    assert code == 1
+    assert "Not a directory; expected" in " ".join(text.split())
+    assert str(folder) in text.replace("\n", "")
+    assert "Traceback" not in text
+
+
+def test_a_full_disk_is_explained_although_no_file_is_named(monkeypatch):
+    def fill_the_disk() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sys.modules["segfed.cli.main"], "app", fill_the_disk)
+
+    code, text = fail(["study", "run"], monkeypatch)
+
+    assert code == 1
+    assert "Error: No space left on device; expected" in " ".join(text.split())
+
+
+def test_a_negative_seed_of_an_import_is_wrong_usage(tmp_path):
+    arguments = ["site", "import", str(tmp_path), "--out", str(tmp_path), "--format", "msd"]
+
+    code, _ = run(*arguments, "--task", "kidney_tumor", "--seed", "-1")
+
+    assert code == 2
 
 
 def test_help_does_not_wait_for_torch():

@@ -188,3 +188,17 @@ def test_an_undeclared_source_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ConfigError, match="no table for labels from 'orchard'"):
         import_all(tmp_path, find_cases(tmp_path), source="orchard")
     assert not (tmp_path / "sites").exists()
+
+
+def test_a_site_name_that_cannot_be_is_refused_before_anything_is_written(tmp_path):
+    found = find_cases(tmp_path)
+    rows = [
+        {"case_id": "bean0", "site": "north", "split": "train"},
+        {"case_id": "bean1", "site": "", "split": "train"},
+    ]
+
+    with pytest.raises(ConfigError, match=r"Site 'st mary' of the import has 1 problem"):
+        import_all(tmp_path, found, sites={"north": 1, "st mary": 2})
+    with pytest.raises(ConfigError, match=r"Site '' of the import has 1 problem"):
+        import_all(tmp_path, found, rows=rows, sites=None)
+    assert not (tmp_path / "sites").exists()

@@ -62,6 +62,13 @@ def _options(
     console.configure_logging(verbose=verbose)
 
 
+def _explain(message: str) -> None:
+    """Print an error as one paragraph; its traceback first, where that is asked for."""
+    if "--verbose" in sys.argv:
+        console.err.print_exception()
+    console.err.print(f"[bold red]Error:[/bold red] {escape(message)}", highlight=False)
+
+
 def main() -> None:
     """Run the command line: exit 0 done, 1 an error that segfed explains, 2 wrong usage."""
     # Torch's threads spin while they wait for each other: where another process uses the cores
@@ -70,9 +77,16 @@ def main() -> None:
     try:
         app()
     except SegfedError as error:
-        if "--verbose" in sys.argv:
-            console.err.print_exception()
-        console.err.print(f"[bold red]Error:[/bold red] {escape(str(error))}", highlight=False)
+        _explain(str(error))
+        sys.exit(1)
+    except OSError as error:
+        # Python names no file where a write fails half way, as on a full disk.
+        path = f"{error.filename}: " if error.filename is not None else ""
+        _explain(
+            f"{path}{error.strerror or error}; expected to read and write here. Check the path, "
+            "its permissions and the space left on the disk, or give another folder; then run "
+            "the command again."
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         console.err.print("Stopped. What was finished is kept; run the command again to go on.")

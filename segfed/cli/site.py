@@ -14,6 +14,7 @@ from rich.table import Table
 
 from segfed.cli import console
 from segfed.protocol import Split
+from segfed.settings import validated
 from segfed.sites import Site, SiteSettings, create_site, imports, load_site
 from segfed.sites.imports import ImportSummary
 from segfed.sites.tasks import TASK_SOURCE
@@ -48,9 +49,9 @@ def init(
     ] = False,
 ) -> None:
     """Create an empty site; then import cases into it."""
-    settings = SiteSettings(
-        name=name or folder.resolve().name, task=task, contact=contact, external=external
-    )
+    raw = {"name": name or folder.resolve().name, "task": task}
+    raw |= {"contact": contact, "external": external}
+    settings = validated(raw, SiteSettings, source="The new site")
     site = create_site(folder, settings)
     console.out.print(f"Site {site.name} for task {site.task.name} lies in {folder}.")
 
@@ -83,7 +84,7 @@ def import_(
             "--sites", help="Without a site column: how many cases each site gets, as a=100,b=50."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the split into sites.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the split into sites.")] = 0,
 ) -> None:
     """Read a published data set into sites; a case is there whole or not at all."""
     declared = labels_from or _DEFAULT_SOURCE.get(data_format)

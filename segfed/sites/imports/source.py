@@ -10,6 +10,7 @@ from pathlib import Path
 
 from segfed.errors import CaseError, ConfigError
 from segfed.protocol import Split
+from segfed.settings import validated
 from segfed.sites.cases import Case, list_case, naming_case
 from segfed.sites.images import place_images
 from segfed.sites.imports.placement import Placement, place_cases
@@ -85,8 +86,8 @@ def import_cases(
 
     Raises:
         CaseError: If a case has no image, or differs from the one that is already there.
-        ConfigError: If the task has no table for the source, a site has another task, or
-            nothing says where cases go.
+        ConfigError: If the task has no table for the source, a site has another task or an
+            impossible name, or nothing says where cases go.
         GeometryError: If a label or channel does not lie on the grid of its image.
         LabelError: If a label holds a value that the source's table does not list.
         VolumeError: If a file cannot be read.
@@ -96,9 +97,15 @@ def import_cases(
     by_id = {case.case_id: case for case in found}
     patients = {case.case_id: case.patient_id for case in found}
     placements = place_cases(patients, rows=rows, sites=sites, seed=seed)
+    settings = {
+        name: validated(
+            {"name": name, "task": str(task)}, SiteSettings, source=f"Site {name!r} of the import"
+        )
+        for name in dict.fromkeys(placement.site for placement in placements)
+    }
     _check_complete([by_id[placement.case_id] for placement in placements], definition)
-    folders = {name: sites_root / name for name in dict.fromkeys(p.site for p in placements)}
-    opened = {name: _open_site(folder, name, task) for name, folder in folders.items()}
+    folders = {name: sites_root / name for name in settings}
+    opened = {name: _open_site(folder, settings[name]) for name, folder in folders.items()}
     n_new = 0
     for done, placement in enumerate(placements, start=1):
         case = by_id[placement.case_id]
@@ -211,11 +218,11 @@ def _counts(folders: Mapping[str, Path]) -> dict[str, dict[Split, int]]:
     return {name: dict(Counter(case.split for case in cases)) for name, cases in cases_of.items()}
 
 
-def _open_site(folder: Path, name: str, task: str | Path) -> Site:
+def _open_site(folder: Path, settings: SiteSettings) -> Site:
     """The site in a folder, created where there is none."""
     if not (folder / SITE_FILE).exists():
-        return create_site(folder, SiteSettings(name=name, task=str(task)))
-    site, wanted = load_site(folder), load_task(task)
+        return create_site(folder, settings)
+    site, wanted = load_site(folder), load_task(settings.task)
     if site.task != wanted:
         raise ConfigError(
             f"Site {site.name} in {folder} has task {site.task.name!r}, but the import is for "
