@@ -176,6 +176,45 @@ def test_a_run_of_one_arm_and_regime_has_no_comparison_and_no_gain(tmp_path):
     assert report["external"] == {}
 
 
+def by_chance(model, site, case, structure):
+    """Assisted minus manual is -0.05, 0, 0, 0 and 0.05 in the five seeds, whatever the case."""
+    del site, case, structure
+    shift = {0: -0.05, 4: 0.05}.get(model.seed, 0.0)
+    return 0.5 + (shift if model.arm == "assisted" else 0.0)
+
+
+def test_with_five_seeds_the_verdict_bears_the_chance_of_training(tmp_path):
+    run = write_run(
+        tmp_path, dice=by_chance, cases=CASES, external={}, regimes=("pooled",), seeds=range(5)
+    )
+
+    found = build_report(run)["comparison"]["regimes"]["pooled"]
+
+    # Cases never differ: for these models the interval has no width and keeps the margin.
+    assert found["structures"]["tumor"]["ci_low"] == pytest.approx(0.0)
+    # Variance between seeds 2 x 0.05² / 4 = 0.00125, of their mean 0.00025; t with 4 degrees of
+    # freedom is 2.776: 2.776 x 0.01581 = 0.0439, more than the margin of 0.02.
+    assert found["estimand"] == "new_models"
+    assert found["new_models"]["tumor"]["ci_low"] == pytest.approx(-0.0439, abs=1e-4)
+    assert found["is_non_inferior"] is False
+    assert found["structures"]["tumor"]["keeps_margin"] is False
+
+
+def test_with_four_seeds_the_verdict_speaks_of_these_models(tmp_path):
+    # Seeds 1 to 4: the mean difference is 0.05 / 4 for every case.
+    run = write_run(
+        tmp_path, dice=by_chance, cases=CASES, external={}, regimes=("pooled",), seeds=range(1, 5)
+    )
+
+    report = build_report(run)
+
+    found = report["comparison"]["regimes"]["pooled"]
+    assert found["estimand"] == "these_sites"
+    assert found["is_non_inferior"] is True
+    assert found["new_models"]["tumor"]["ci_low"] is None
+    assert any(warning.startswith("4 training seeds:") for warning in report["warnings"])
+
+
 def nan_once(model, site, case, structure):
     """A tumor that nobody has, which models of manual labels predict and others do not."""
     del site, case

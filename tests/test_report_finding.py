@@ -55,6 +55,16 @@ def test_a_loss_beyond_the_margin_is_not_hidden(tmp_path):
     assert "kidney and mass, mass and tumor may lose more than 0.02 Dice" in finding["headline"]
 
 
+def test_with_five_seeds_the_interval_is_that_for_newly_trained_models(tmp_path):
+    finding = finding_of(
+        tmp_path, BASE | {"loss": 0.001}, regimes=("pooled",), seeds=(0, 1, 2, 3, 4)
+    )
+
+    assert finding["headline"].startswith("AI-assisted labels trained as good a pooled model")
+    expected = "95 % interval over 16 test cases of 2 sites and 5 training seeds."
+    assert finding["sentences"][0].endswith(expected)
+
+
 def test_an_ensemble_that_is_as_good_is_said_in_the_first_lines(tmp_path):
     finding = finding_of(tmp_path, BASE | {"ensemble": 0.81})
 

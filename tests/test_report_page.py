@@ -137,6 +137,22 @@ def test_pictures_show_reference_and_both_arms(page):
     assert page.count("data:image/png;base64,") == 7
 
 
+def test_intervals_for_new_models_and_sites_are_printed_or_their_absence_explained(report, page):
+    assert "on the interval for new cases of these sites" in page
+    assert "(no interval): 1 seeds are too few to speak of new models" in page
+    assert "(no interval): 2 sites are too few to speak of new ones" in page
+
+    known = copy.deepcopy(report)
+    primary = known["comparison"]["regimes"]["federated"]
+    primary["estimand"] = "new_models"
+    interval = {"mean": 0.01, "ci_low": -0.015, "ci_high": 0.035}
+    primary["new_models"]["tumor"] = primary["new_sites"]["tumor"] = interval
+    text = render_html(known)
+
+    assert "on the interval for newly trained models" in text
+    assert text.count("tumor +0.010 (\N{MINUS SIGN}0.015 to +0.035)") == 2
+
+
 def test_missing_figures_are_shown_as_missing(report):
     without = copy.deepcopy(report)
     found = without["dice"]["federated"]["manual"]["tumor"]

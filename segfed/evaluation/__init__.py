@@ -28,6 +28,7 @@ from segfed.evaluation.profiles import DEFINITIONS, PROFILES, Profile, find_prof
 from segfed.evaluation.ranking import KitsScore, kits_score, rank_models
 from segfed.evaluation.scorecard import Score, score_case, score_labels
 from segfed.evaluation.statistics import (
+    MINIMUM_SEEDS,
     Estimate,
     SiteValues,
     average_models,
@@ -41,6 +42,7 @@ from segfed.evaluation.surface import SurfaceDistances, hd95_mm, surface_dice, s
 
 __all__ = [
     "DEFINITIONS",
+    "MINIMUM_SEEDS",
     "PROFILES",
     "Cell",
     "Effort",

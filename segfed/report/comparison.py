@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from segfed.evaluation import (
+    MINIMUM_SEEDS,
     judge_non_inferiority,
     new_models,
     new_sites,
@@ -22,6 +23,10 @@ def compare_arms(
 ) -> dict[str, Any] | None:
     """Assisted minus manual Dice on the same hand-drawn test labels, for each regime.
 
+    With ``MINIMUM_SEEDS`` seeds the verdict speaks of the label strategy and is given on the
+    intervals for newly trained models; with fewer it speaks of these models, on the intervals for
+    new cases of these sites.
+
     Returns:
         The comparison, or None where the study has one arm only.
     """
@@ -32,7 +37,6 @@ def compare_arms(
         return None
     structures = settings.structures or scores.structures()
     return {
-        "estimand": "these_sites",
         "metric": "dice",
         "margin": settings.margin,
         "declared_structures": list(structures),
@@ -54,15 +58,22 @@ def _compare(
         for name in (*scores.structures(), MEAN_OF_STRUCTURES)
     }
     differences = {name: found.differences for name, found in compared.items()}
+    by_seed = {name: _by_seed(scores, regime, name) for name in differences}
+    n_seeds = len(by_seed[MEAN_OF_STRUCTURES])
     estimates = {
         name: these_sites(values, seed=0, n_bootstrap=settings.n_bootstrap)
         for name, values in differences.items()
     }
+    trained_anew = {name: new_models(values) for name, values in by_seed.items()}
+    bears_training = n_seeds >= MINIMUM_SEEDS
+    judged = trained_anew if bears_training else estimates
     verdict = judge_non_inferiority(
-        {name: estimates[name] for name in structures}, margin=settings.margin
+        {name: judged[name] for name in structures}, margin=settings.margin
     )
     p_values = wilcoxon_holm({name: differences[name] for name in structures})
     return {
+        "estimand": "new_models" if bears_training else "these_sites",
+        "n_seeds": n_seeds,
         "is_non_inferior": verdict.is_non_inferior,
         "sentence": verdict.sentence,
         "structures": {
@@ -81,13 +92,9 @@ def _compare(
             }
             for name in estimates
         },
-        "new_sites": {name: as_json(new_sites(differences[name])) for name in structures},
-        "new_models": {
-            name: as_json(new_models(_by_seed(scores, regime, name))) for name in structures
-        },
-        "seed_spread": {
-            name: json_number(seed_spread(_by_seed(scores, regime, name))) for name in structures
-        },
+        "new_sites": {name: as_json(new_sites(values)) for name, values in differences.items()},
+        "new_models": {name: as_json(found) for name, found in trained_anew.items()},
+        "seed_spread": {name: json_number(seed_spread(values)) for name, values in by_seed.items()},
     }
 
 

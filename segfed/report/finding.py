@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from segfed.evaluation import MINIMUM_SEEDS
 from segfed.report.text import joined, phrase, words
 from segfed.report.values import MEAN_OF_STRUCTURES
 from segfed.study.records import SiteRecord, StudyRecord
-
-MINIMUM_SEEDS = 5
-"""Fewer seeds than this support no claim about a label strategy, only about these models."""
 
 _DATA = {
     "synthetic": "Synthetic images and simulated readers: the figures show that the loop works, "
@@ -87,7 +85,9 @@ def _arm_sentences(report: dict[str, Any]) -> Iterator[str]:
         return
     regime = comparison["primary_regime"]
     found = comparison["regimes"][regime]
-    difference = found["structures"][MEAN_OF_STRUCTURES]
+    sites = found["structures"][MEAN_OF_STRUCTURES]["sites"]
+    judged = "new_models" if found["estimand"] == "new_models" else "structures"
+    difference = found[judged][MEAN_OF_STRUCTURES]
     margin = comparison["margin"]
     if difference["mean"] is None:
         yield "Manual and assisted labels cannot be compared: no test case has a finite Dice."
@@ -108,10 +108,11 @@ def _arm_sentences(report: dict[str, Any]) -> Iterator[str]:
             f"{joined(failing)} may lose more than {margin:g} Dice"
         )
     yield f"{verdict}."
+    seeds = f" and {found['n_seeds']} training seeds" if judged == "new_models" else ""
     yield (
         f"Assisted minus manual, {regime}: {phrase(difference, signed=True)} Dice, mean over "
-        f"structures, 95 % interval over {difference['n']} test cases of "
-        f"{len(difference['sites'])} sites."
+        f"structures, 95 % interval over {difference['n']} test cases of {len(sites)} sites"
+        f"{seeds}."
     )
 
 
