@@ -173,7 +173,37 @@ def test_the_best_weights_by_validation_are_kept(monkeypatch):
     )
 
     assert_same(best, after_two.weights())
-    assert summary.steps == 6
+    assert (summary.steps, summary.best_step) == (6, 4)
+
+
+@pytest.mark.parametrize(
+    ("dice", "kept_after", "best_step"),
+    [([0.7, 0.7], 2, 2), ([math.nan, math.nan], 4, None)],
+)
+def test_the_earlier_of_two_equals_is_kept_and_the_last_where_none_was_scored(
+    monkeypatch, dice, kept_after, best_step
+):
+    scores = iter(dice)
+    monkeypatch.setattr(
+        "segfed.engine.training.validation_dice", lambda *_, **__: {"pebble": next(scores)}
+    )
+    plan, cases = sample_plan(), sample_cases(2)
+    expected = trainer(cases=cases, total_steps=4)
+    expected.run(kept_after)
+
+    best, summary = train_local(
+        plan,
+        cases,
+        validation=cases,
+        network=build_network(plan, seed=0),
+        seed=0,
+        total_steps=4,
+        n_validations=2,
+        device=CPU,
+    )
+
+    assert_same(best, expected.weights())
+    assert summary.best_step == best_step
 
 
 def test_a_structure_that_no_case_holds_has_no_dice():

@@ -90,6 +90,31 @@ def test_the_record_tells_settings_budget_versions_and_hashes(finished):
     ]
 
 
+def test_models_whose_best_validation_was_their_last_are_named(finished):
+    study = read_study(finished / "run")
+    best_steps = {str(model.model_id): model.best_step for model in study.models}
+
+    # One round is one validation, after the last step: 2 local, 3 pooled, 2 sites x 2 federated.
+    assert best_steps == {
+        "untrained, seed 0": None,
+        "local a manual, seed 0": 2,
+        "local b manual, seed 0": 2,
+        "pooled manual, seed 0": 3,
+        "federated manual, seed 0": 4,
+        "ensemble manual, seed 0": None,
+    }
+    assert "local a manual, seed 0; local b manual, seed 0; pooled" in study.warnings[-1]
+    assert "a gap of data" in study.warnings[-1]
+
+
+def test_a_model_whose_best_validation_came_earlier_is_not_named(finished):
+    models = [model for model in read_study(finished / "run").models if model.regime == "pooled"]
+
+    earlier = [model.model_copy(update={"best_step": 2}) for model in models]
+
+    assert list(runner.still_improving(earlier)) == []
+
+
 def test_labels_of_all_training_cases_are_listed(finished):
     rows = read_labels(finished / "run" / "labels.csv")
 

@@ -40,6 +40,9 @@ class TrainSummary:
     n_cases: int
     """Cases that the patches were drawn from."""
 
+    best_step: int | None = None
+    """The step of the best validation; None where nothing was validated."""
+
 
 OnStep = Callable[[int, float], None]
 """Called after each step with the number of steps done so far and the step's loss."""
@@ -261,7 +264,8 @@ def train_local(
     """Train without a federation; returns the best weights and what training brought.
 
     The best weights are those with the highest mean Dice of the structures over the validation
-    cases, measured at ``n_validations`` evenly spaced moments; without validation cases, the last.
+    cases, measured at ``n_validations`` evenly spaced moments, and the earlier of two equals, as in
+    a federation; where no Dice could be measured, the last.
 
     Raises:
         TrainingError: If there are no cases, or the loss is no longer a number.
@@ -271,17 +275,19 @@ def train_local(
     )
     n_stretches = min(n_validations, total_steps) if validation else 1
     ends = [round(total_steps * (n + 1) / n_stretches) for n in range(n_stretches)]
-    best, best_dice, summaries = trainer.weights(), -math.inf, []
+    best: dict[str, torch.Tensor] | None = None
+    best_dice, best_step, summaries = -math.inf, None, []
     for end in ends:
         summaries.append(trainer.run(end - trainer.steps_done, on_step))
         scores = validation_dice(network, plan, validation, device=device) if validation else {}
         measured = [value for value in scores.values() if math.isfinite(value)]
-        mean_dice = float(np.mean(measured)) if measured else 0.0
-        if mean_dice >= best_dice:
-            best, best_dice = trainer.weights(), mean_dice
-    return best, TrainSummary(
+        mean_dice = float(np.mean(measured)) if measured else -math.inf
+        if mean_dice > best_dice:
+            best, best_dice, best_step = trainer.weights(), mean_dice, trainer.steps_done
+    return best or trainer.weights(), TrainSummary(
         loss=summaries[-1].loss,
         steps=trainer.steps_done,
         seconds=sum(summary.seconds for summary in summaries),
         n_cases=len(trainer.cases),
+        best_step=best_step,
     )

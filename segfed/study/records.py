@@ -99,6 +99,9 @@ class ModelRecord(Settings):
 
     seconds: float
     n_cases: int
+    best_step: int | None = None
+    """How many of the steps lie behind the best validation, whose weights are kept; None where
+    nothing was validated."""
 
     @property
     def model_id(self) -> ModelId:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from segfed.engine import make_plan, select_device
@@ -193,8 +193,17 @@ def _study_record(run: StudyRun, records: tuple[ModelRecord, ...]) -> StudyRecor
             for site in run.data.everywhere
             for labelled in site.test
         ),
-        warnings=run.data.warnings,
+        warnings=(*run.data.warnings, *still_improving(records)),
     )
+
+
+def still_improving(records: Sequence[ModelRecord]) -> Iterator[str]:
+    """A warning that names the models whose best validation was their last one."""
+    if names := [str(r.model_id) for r in records if r.best_step == r.steps]:
+        yield (
+            f"The best validation was the last one of {'; '.join(names)}: they may have been still "
+            "improving when their budget ended, and a gap of steps may pass for a gap of data."
+        )
 
 
 def _site_record(run: StudyRun, site: SiteLabels) -> SiteRecord:

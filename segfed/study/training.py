@@ -110,6 +110,7 @@ def _train_here(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
         steps=total,
         seconds=summary.seconds,
         n_cases=summary.n_cases,
+        best_step=summary.best_step,
     )
 
 
@@ -129,15 +130,20 @@ def _train_federated(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
             TrainingAdvanced(model, record.round, record.loss, record)
         ),
     )
-    best = folder / f"round_{state.best_round or state.rounds_done:03d}.safetensors"
+    best_round = state.best_round or state.rounds_done
+    best = folder / f"round_{best_round:03d}.safetensors"
     write_bytes(folder / WEIGHTS_FILE, best.read_bytes())
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [RoundRecord.model_validate_json(line) for line in lines]
+    validated = any(record.validation_dice is not None for record in records)
+    steps_per_round = len(run.data.sites) * budget.steps_per_round
     return _record(
         model,
         sha256=sha256_file(folder / WEIGHTS_FILE),
-        steps=len(run.data.sites) * budget.rounds * budget.steps_per_round,
-        seconds=sum(RoundRecord.model_validate_json(line).seconds for line in lines),
+        steps=budget.rounds * steps_per_round,
+        seconds=sum(record.seconds for record in records),
         n_cases=sum(len(site.train[model.arm]) for site in run.data.sites),
+        best_step=best_round * steps_per_round if validated else None,
     )
 
 
@@ -223,7 +229,13 @@ def _read_json(path: Path) -> Any:
 
 
 def _record(
-    model: ModelId, *, sha256: str, steps: int, seconds: float, n_cases: int
+    model: ModelId,
+    *,
+    sha256: str,
+    steps: int,
+    seconds: float,
+    n_cases: int,
+    best_step: int | None = None,
 ) -> ModelRecord:
     """What is kept of a model beside its weights."""
     return ModelRecord(
@@ -235,4 +247,5 @@ def _record(
         steps=steps,
         seconds=seconds,
         n_cases=n_cases,
+        best_step=best_step,
     )
