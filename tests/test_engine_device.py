@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from segfed.engine import select_device
-from segfed.engine.device import has_bfloat16_units, mixed_precision
+from segfed.engine.device import has_bfloat16_units, mixed_precision, place
 from segfed.errors import ConfigError
 
 
@@ -44,3 +44,16 @@ def test_a_cpu_computes_in_bfloat16_only_in_hardware(monkeypatch, capabilities, 
 
     assert has_bfloat16_units(cpu) is expected
     assert product.dtype == (torch.bfloat16 if expected else torch.float32)
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cuda", (True, False)), ("cpu", (False, True))])
+def test_convolutions_on_a_gpu_repeat_themselves(monkeypatch, device, expected):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    network = torch.nn.Conv3d(1, 1, 3)
+    monkeypatch.setattr(network, "to", lambda *_, **__: network)  # there may be no GPU here
+
+    place(network, torch.device(device))
+
+    found = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
+    assert found == expected

@@ -38,6 +38,12 @@ Network = TypeVar("Network", bound=nn.Module)
 
 def place(network: Network, device: torch.device) -> Network:
     """The network itself, moved to a device; channels last, which convolutions like better."""
+    if device.type == "cuda":
+        # By default cuDNN may choose convolutions that add gradients in an order of their own, and
+        # trying which one is fastest chooses anew in each process: the same seed would give other
+        # weights.
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
     network.to(device)
     # PyTorch's stubs lack this keyword.
     return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
