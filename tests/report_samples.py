@@ -130,9 +130,8 @@ def write_run(
     for model in models:
         if model.regime == "federated":
             _write_rounds(run / model.folder, tuple(cases), rounds)
-    if with_volumes:
-        _write_volumes(root, run, models, tests, external)
-    write_study(run, _record(root, settings, models, cases, external, tests, warnings))
+    references = _write_volumes(root, run, models, tests, external) if with_volumes else {}
+    write_study(run, _record(root, settings, models, cases, external, tests, references, warnings))
     return run
 
 
@@ -200,9 +199,14 @@ def _write_volumes(
     models: Sequence[ModelId],
     tests: Mapping[str, list[str]],
     external: Mapping[str, int],
-) -> None:
-    """Sites with images and hand-drawn test labels, and a prediction of every model."""
+) -> dict[str, str]:
+    """Sites with images and hand-drawn test labels, and a prediction of every model.
+
+    Returns:
+        Hash of each case's label.
+    """
     task = load_task("kidney_tumor")
+    references = {}
     for site_name, names in tests.items():
         site = create_site(
             root / site_name,
@@ -221,17 +225,19 @@ def _write_volumes(
             )
         site = load_site(site.folder)
         for number, case in enumerate(names):
-            submit_label(
+            submitted = submit_label(
                 site,
                 case_id=case,
                 label=organ(shift_mm=4.0 * number),
                 origin="manual",
                 reader="manual-reader",
             )
+            references[case] = submitted.label_sha256
             for model in models:
                 worse = {"manual": 1.05, "assisted": 0.93}.get(model.arm, 0.6)
                 predicted = organ(shift_mm=4.0 * number + 3.0, grow=worse)
                 write_label(predicted, run / model.predictions / site_name / f"{case}.nii.gz")
+    return references
 
 
 def _record(
@@ -241,6 +247,7 @@ def _record(
     cases: Mapping[str, int],
     external: Mapping[str, int],
     tests: Mapping[str, list[str]],
+    references: Mapping[str, str],
     warnings: tuple[str, ...],
 ) -> StudyRecord:
     """``study.json`` of the run."""
@@ -278,7 +285,12 @@ def _record(
             for model in models
         ),
         test_cases=tuple(
-            TestCaseRecord(site=site, case=case, image_sha256="1" * 64, reference_sha256="2" * 64)
+            TestCaseRecord(
+                site=site,
+                case=case,
+                image_sha256="1" * 64,
+                reference_sha256=references.get(case, "2" * 64),
+            )
             for site, names in tests.items()
             for case in names
         ),

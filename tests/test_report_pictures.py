@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segfed.report.pictures import choose_cases, draw_picture
+from segfed.report.build import build_report
+from segfed.report.page import render_html
+from segfed.report.pictures import choose_cases, draw_picture, make_pictures
+from segfed.report.values import Scores
+from segfed.sites import load_site, submit_label
+from segfed.study.records import SCORES_FILE, read_scores, read_study
 from segfed.volumes import Grid, Volume
+from tests.report_samples import organ, write_run
 
 STRUCTURES = {"organ": (1,)}
 
@@ -129,3 +135,55 @@ def test_worst_median_and_best_are_chosen_once_each():
     assert choose_cases({"a": 0.9, "b": 0.1}) == {"worst": "b", "best": "a"}
     assert choose_cases({"a": 0.9}) == {"worst": "a"}
     assert choose_cases({"a": float("nan")}) == {}
+
+
+@pytest.fixture
+def small_run(tmp_path):
+    """One site with two test cases and their volumes; the second scores better."""
+    return write_run(
+        tmp_path,
+        dice=lambda *names: 0.5 + int(names[2][-2:]) / 10,  # by the number of the case
+        cases={"a": 2},
+        external={},
+        arms=("manual",),
+        regimes=("pooled",),
+        with_volumes=True,
+    )
+
+
+def pictures_of(run):
+    return make_pictures(run, read_study(run), Scores(read_scores(run / SCORES_FILE)))
+
+
+def test_the_reference_is_the_label_that_was_scored_not_a_later_one(small_run):
+    before = pictures_of(small_run)
+    site = load_site(small_run.parent / "a")
+    moved = organ(shift_mm=20.0)
+    submit_label(site, case_id="a_00", label=moved, origin="manual", reader="manual-reader")
+
+    after = pictures_of(small_run)
+
+    assert [picture.case for picture in after.drawn] == ["a_00", "a_01"]
+    assert after == before
+
+
+def test_a_damaged_image_leaves_out_its_picture_and_a_line_says_so(small_run):
+    site = load_site(small_run.parent / "a")
+    site.case("a_00").channels["ct"].write_bytes(b"no image")
+
+    found = pictures_of(small_run)
+
+    assert [picture.case for picture in found.drawn] == ["a_01"]
+    assert len(found.left_out) == 1
+    assert found.left_out[0].startswith("No picture of a/a_00 (worst): ")
+    assert "No picture of a/a_00" in render_html(build_report(small_run), pictures=found)
+
+
+def test_a_missing_prediction_leaves_out_its_picture_and_a_line_says_so(small_run):
+    for path in small_run.rglob("a_01.nii.gz"):
+        path.unlink()
+
+    found = pictures_of(small_run)
+
+    assert [picture.case for picture in found.drawn] == ["a_00"]
+    assert found.left_out[0].startswith("No picture of a/a_01 (best): ")

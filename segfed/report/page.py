@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from segfed.report import run_charts, score_charts, text
-from segfed.report.pictures import Picture
+from segfed.report.pictures import Picture, Pictures
 from segfed.report.values import MEAN_OF_STRUCTURES
 
 _METRIC_NAMES = {
@@ -20,7 +20,7 @@ _METRIC_NAMES = {
 }
 
 
-def render_html(report: Mapping[str, Any], *, pictures: Sequence[Picture] = ()) -> str:
+def render_html(report: Mapping[str, Any], *, pictures: Pictures | None = None) -> str:
     """The whole report as HTML: styles, charts and pictures inside, no script, no request.
 
     Args:
@@ -44,7 +44,8 @@ def render_html(report: Mapping[str, Any], *, pictures: Sequence[Picture] = ()) 
         "joined": text.joined,
     }
     by_site: dict[str, list[Picture]] = {}
-    for picture in pictures:
+    pictures = pictures or Pictures()
+    for picture in pictures.drawn:
         by_site.setdefault(picture.site, []).append(picture)
     style = Markup(_resource("style.css"))
     return environment.get_template("report.html").render(
@@ -52,6 +53,7 @@ def render_html(report: Mapping[str, Any], *, pictures: Sequence[Picture] = ()) 
         style=style,
         charts=_charts(report),
         pictures=by_site,
+        left_out=pictures.left_out,
         regimes=[regime for regime in score_charts.REGIMES if regime in report["dice"]],
         structures=list(report["task"]["structures"]),
         metric_names=_METRIC_NAMES,

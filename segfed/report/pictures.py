@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_low
@@ -17,10 +17,10 @@ from PIL import Image
 
 from segfed.errors import SegfedError
 from segfed.report.values import MEAN_OF_STRUCTURES, Scores
-from segfed.sites import Task, load_site, select_labels
+from segfed.sites import load_site
 from segfed.study.models import ALL_SITES, ModelId
 from segfed.study.records import StudyRecord
-from segfed.volumes import Volume, read_image, read_label
+from segfed.volumes import Volume, check_same_grid, read_image, read_label
 
 _MARGIN_MM = 18.0
 _SMALLEST_MM = 70.0
@@ -53,64 +53,83 @@ class Picture:
     """SVG path in mm of ``reference`` and of each arm."""
 
 
-def make_pictures(run_folder: Path, study: StudyRecord, scores: Scores) -> tuple[Picture, ...]:
+@dataclass(frozen=True)
+class Pictures:
+    """What could be drawn, and a line for each picture that could not."""
+
+    drawn: tuple[Picture, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+def make_pictures(run_folder: Path, study: StudyRecord, scores: Scores) -> Pictures:
     """Best, median and worst test case of each site, by the Dice of the first arm's main model.
 
-    Sites whose folder is not on this machine have no pictures; neither have predictions that are
-    no longer there.
+    The reference is the label that was scored, whatever was submitted since. Sites whose folder is
+    not on this machine have no pictures; a case of which a file is missing or damaged has a line
+    that says so.
     """
     arms = {regime: found for regime, found in scores.regimes().items() if regime != "untrained"}
     regime = next((name for name in ("federated", "pooled", "ensemble") if name in arms), None)
     if regime is None:
-        return ()
+        return Pictures()
     seed = study.settings.seeds[0]
     models = {arm: ModelId(regime, arm, seed, ALL_SITES) for arm in arms[regime]}
-    pictures: list[Picture] = []
+    drawn: list[Picture] = []
+    left_out: list[str] = []
     for site in study.sites:
+        if not site.folder.exists():
+            continue
         by_arm = {
             arm: scores.by_seed(regime, arm, MEAN_OF_STRUCTURES, "dice", sites=[site.name])[seed]
             for arm in models
         }
         dice = {arm: values.get(site.name, {}) for arm, values in by_arm.items()}
-        pictures += _pictures_of_site(run_folder, site.folder, dice, models, study.task)
-    return tuple(pictures)
+        references = {
+            test.case: test.reference_sha256 for test in study.test_cases if test.site == site.name
+        }
+        for rank, case in choose_cases(next(iter(dice.values()))).items():
+            paths = {
+                arm: run_folder / model.predictions / site.name / f"{case}.nii.gz"
+                for arm, model in models.items()
+            }
+            try:
+                image, labels = _read_case(
+                    site.folder, case, references[case], paths, channel=study.task.display_channel
+                )
+            except SegfedError as error:
+                left_out.append(f"No picture of {site.name}/{case} ({rank}): {error}")
+                continue
+            drawn.append(
+                draw_picture(
+                    image,
+                    labels,
+                    structures=study.task.structures,
+                    window_hu=study.task.window_hu,
+                    site=site.name,
+                    case=case,
+                    rank=rank,
+                    dice={arm: values[case] for arm, values in dice.items()},
+                )
+            )
+    return Pictures(tuple(drawn), tuple(left_out))
 
 
-def _pictures_of_site(
-    run_folder: Path,
+def _read_case(
     folder: Path,
-    dice: Mapping[str, Mapping[str, float]],
-    models: Mapping[str, ModelId],
-    task: Task,
-) -> Iterator[Picture]:
-    """The chosen cases of one site, as far as their files are there."""
-    try:
-        site = load_site(folder)
-        labelled = {
-            item.case.case_id: item for item in select_labels(site, split="test", arm="manual")
-        }
-    except SegfedError:
-        return
-    for rank, case in choose_cases(next(iter(dice.values()))).items():
-        paths = {
-            arm: run_folder / model.predictions / site.name / f"{case}.nii.gz"
-            for arm, model in models.items()
-        }
-        if case not in labelled or not all(path.exists() for path in paths.values()):
-            continue
-        labels = {"reference": read_label(labelled[case].label_path)}
-        labels |= {arm: read_label(path) for arm, path in paths.items()}
-        image = read_image(labelled[case].case.channels[task.display_channel])
-        yield draw_picture(
-            image,
-            labels,
-            structures=task.structures,
-            window_hu=task.window_hu,
-            site=site.name,
-            case=case,
-            rank=rank,
-            dice={arm: values[case] for arm, values in dice.items()},
-        )
+    case_id: str,
+    reference_sha256: str,
+    predictions: Mapping[str, Path],
+    *,
+    channel: str,
+) -> tuple[Volume, dict[str, Volume]]:
+    """A test case's image, and its reference and predictions by name, on the image's grid."""
+    site = load_site(folder)
+    image = read_image(site.case(case_id).channels[channel])
+    paths = {"reference": site.ledger().label_path(reference_sha256), **predictions}
+    labels = {name: read_label(path) for name, path in paths.items()}
+    for name, label in labels.items():
+        check_same_grid(label.grid, image.grid, name=f"{name} of {case_id}", reference="its image")
+    return image, labels
 
 
 def choose_cases(dice: Mapping[str, float]) -> dict[str, str]:
