@@ -139,7 +139,7 @@ def test_pictures_show_reference_and_both_arms(page):
 
 def test_intervals_for_new_models_and_sites_are_printed_or_their_absence_explained(report, page):
     assert "on the interval for new cases of these sites" in page
-    assert "(no interval): 1 seeds are too few to speak of new models" in page
+    assert "(no interval): 1 seed is too few to speak of new models" in page
     assert "(no interval): 2 sites are too few to speak of new ones" in page
 
     known = copy.deepcopy(report)

@@ -143,7 +143,8 @@ def new_models(values_by_seed: Mapping[int, SiteValues], *, level: float = 0.95)
     mean = mean_of_site_means(averaged)
     n_seeds = len(values_by_seed)
     if n_seeds < MINIMUM_SEEDS:
-        reason = f"{n_seeds} seeds are too few to speak of new models; at least {MINIMUM_SEEDS}"
+        seeds = "1 seed is" if n_seeds == 1 else f"{n_seeds} seeds are"
+        reason = f"{seeds} too few to speak of new models; at least {MINIMUM_SEEDS}"
         return _estimate(averaged, mean, reason=reason)
     if min(len(site) for site in sites.values()) < 2:
         return _estimate(averaged, mean, reason="a site has only one case with a finite score")
