@@ -49,8 +49,12 @@ def init(
     ] = False,
 ) -> None:
     """Create an empty site; then import cases into it."""
-    raw = {"name": name or folder.resolve().name, "task": task}
-    raw |= {"contact": contact, "external": external}
+    raw = {
+        "name": name or folder.resolve().name,
+        "task": task,
+        "contact": contact,
+        "external": external,
+    }
     settings = validated(raw, SiteSettings, source="The new site")
     site = create_site(folder, settings)
     console.out.print(f"Site {site.name} for task {site.task.name} lies in {folder}.")
