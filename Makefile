@@ -1,6 +1,7 @@
 # Every target sets up what it needs; a second call reuses it.
 #   make demo [TASK=kidney_tumor|brain_tumor]   the whole loop on synthetic hospitals, with a report
 #   make test                                   all tests, with coverage
+#   make hippocampus DATA=Task04_Hippocampus    a federation on real data from the Medical Segmentation Decathlon
 #   make check                                  format, lint, types, import layers, unit tests
 
 SHELL := /bin/bash
@@ -10,7 +11,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo hippocampus test check bench clean
 
 setup: $(READY)
 
@@ -25,6 +26,12 @@ $(READY): requirements.lock pyproject.toml
 
 demo: $(READY)
 	$(BIN)/segfed demo --task $(TASK) --seed $(SEED)
+
+hippocampus: $(READY)
+	@test -n "$(DATA)" || { echo "Name the data set's folder: make hippocampus DATA=path/to/Task04_Hippocampus"; exit 2; }
+	$(BIN)/segfed site import "$(DATA)" --format msd --task docs/examples/hippocampus/hippocampus.toml \
+		--out docs/examples/hippocampus/sites --sites north=100,east=50,south=30,west=20
+	$(BIN)/segfed study run docs/examples/hippocampus/study.toml
 
 test: $(READY)
 	$(BIN)/python -m pytest --cov --cov-report=term

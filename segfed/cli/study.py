@@ -37,6 +37,12 @@ def run(
             launch_federation=launch_federation,
             on_event=StudyProgress(progress),
         )
+    if settings.train_split == "warmup":
+        console.out.print(
+            f"Trained to propose, and not scored. Publish it: segfed model publish {folder} SITE",
+            soft_wrap=True,
+        )
+        return
     report = write_report(folder)
     console.out.print(summary_table(report))
     console.out.print(f"Report: {folder / 'report.html'}", soft_wrap=True)
