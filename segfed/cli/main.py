@@ -89,5 +89,7 @@ def main() -> None:
         )
         sys.exit(1)
     except KeyboardInterrupt:
-        console.err.print("Stopped. What was finished is kept; run the command again to go on.")
+        console.err.print(
+            "Stopped. Run the command again: a study or an import goes on, a demo begins anew."
+        )
         sys.exit(130)
