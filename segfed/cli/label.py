@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import getpass
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from segfed.cli import console
-from segfed.cli.label_server import label_server
+from segfed.cli.label_server import label_server, running_server
 from segfed.sites import load_site
 
 app = typer.Typer(no_args_is_help=True, help="Labels by experts, with or without a proposal.")
@@ -31,13 +31,16 @@ def serve(
 ) -> None:
     """Serve a site's cases to 3D Slicer on this machine, until you press Ctrl-C."""
     site = load_site(folder)
-    with label_server(folder, port=port, reader=reader, device=device) as url:
+    with running_server(
+        folder, port=port, reader=reader or getpass.getuser(), device=device
+    ) as server:
         console.out.print(
-            f"Site {site.name} is served at {url}. In 3D Slicer open the MONAI Label module, enter "
-            f"this address and press the round arrow beside it. Ctrl-C ends the server.",
+            f"Site {site.name} is served at {server.url}. In 3D Slicer open the MONAI Label "
+            "module, enter this address and press the round arrow beside it. Ctrl-C ends the "
+            "server.",
             soft_wrap=True,
         )
-        threading.Event().wait()
+        server.wait()
 
 
 @app.command("simulate")

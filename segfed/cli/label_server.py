@@ -14,8 +14,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO, NoReturn
 
 import httpx
 
@@ -35,6 +37,44 @@ _SWITCHES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 _PR_SET_PDEATHSIG = 1
+_MOST_LOG_BYTES = 1024**2
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server process that was started for one site and reader."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: BinaryIO
+    """What the process writes; opened for reading, too."""
+
+    def wait(self) -> NoReturn:
+        """Wait until the server ends by itself, which it never should.
+
+        Raises:
+            ServerError: Once it has ended; the message quotes the end of its log.
+        """
+        code = self.process.wait()
+        raise ServerError(
+            f"The label server at {self.url} ended with code {code}; expected it to run until it "
+            f"is stopped here. {self.last_words()}. Labels that were saved are safe; correct that "
+            "and start it again."
+        )
+
+    def is_listening(self) -> bool:
+        """Whether this very process has the port; an answer could come from any other."""
+        return f"Uvicorn running on {self.url} " in self._log_text()
+
+    def last_words(self) -> str:
+        """The log's name and last lines."""
+        lines = self._log_text().strip().splitlines()[-3:]
+        return f"Its log {self.log.name} ends: {' / '.join(lines) or '(empty)'}"
+
+    def _log_text(self) -> str:
+        """The end of the log, read without moving the place where the process writes."""
+        start = max(os.fstat(self.log.fileno()).st_size - _MOST_LOG_BYTES, 0)
+        return os.pread(self.log.fileno(), _MOST_LOG_BYTES, start).decode(errors="replace")
 
 
 def server_command(
@@ -86,18 +126,38 @@ def label_server(
         start_timeout_seconds: How long the server may take until it answers.
 
     Raises:
-        ServerError: If the server does not start; the message quotes the end of its log.
+        ServerError: If the port is taken or the server does not start; the message quotes the
+            end of its log.
     """
-    port = port or _free_port()
-    command = server_command(
-        site_folder, port=port, reader=reader or getpass.getuser(), device=device
-    )
+    with running_server(
+        site_folder,
+        port=port,
+        reader=reader or getpass.getuser(),
+        device=device,
+        start_timeout_seconds=start_timeout_seconds,
+    ) as server:
+        yield server.url
+
+
+@contextlib.contextmanager
+def running_server(
+    site_folder: Path,
+    *,
+    port: int,
+    reader: str,
+    device: str,
+    start_timeout_seconds: float = 120.0,
+) -> Iterator[RunningServer]:
+    """As `label_server`, for a caller who must notice when the server ends by itself."""
+    port = _free_port(port)
+    command = server_command(site_folder, port=port, reader=reader, device=device)
     app_folder = _app_folder(site_folder)
     log_path = app_folder / "server.log"
+    log_path.unlink(missing_ok=True)  # another server of this site keeps writing to its own
     with (
         # Uploads and proposals pass through temporary files: they stay within the site.
         tempfile.TemporaryDirectory(prefix=".server-", dir=app_folder) as temporary,
-        log_path.open("wb") as log,
+        log_path.open("w+b") as log,
         subprocess.Popen(
             command,
             cwd=temporary,  # MONAI Label reads a file called .env in its current folder
@@ -108,10 +168,10 @@ def label_server(
             preexec_fn=_die_with_parent(),
         ) as process,
     ):
+        server = RunningServer(f"http://{HOST}:{port}", process, log)
         try:
-            url = f"http://{HOST}:{port}"
-            _wait_until_ready(url, process, log_path, timeout_seconds=start_timeout_seconds)
-            yield url
+            _wait_until_ready(server, timeout_seconds=start_timeout_seconds)
+            yield server
         finally:
             _end(process)
 
@@ -133,29 +193,36 @@ def _environment(inherited: Mapping[str, str], *, temporary: str) -> dict[str, s
     return kept | _SWITCHES | {"PYTHONPATH": search, "TMPDIR": temporary}
 
 
-def _wait_until_ready(
-    url: str, process: subprocess.Popen[bytes], log_path: Path, *, timeout_seconds: float
-) -> None:
+def _wait_until_ready(server: RunningServer, *, timeout_seconds: float) -> None:
     """Return once the server answers; refuse to wait for one that has ended."""
     deadline = time.monotonic() + timeout_seconds
     with httpx.Client(trust_env=False, timeout=5.0) as client:
-        while process.poll() is None and time.monotonic() < deadline:
+        while server.process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(httpx.TransportError):
-                if client.get(f"{url}/info/").is_success:
+                if server.is_listening() and client.get(f"{server.url}/info/").is_success:
                     return
             time.sleep(0.1)
-    state = "is still silent" if process.poll() is None else f"ended with code {process.poll()}"
-    last_words = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+    code = server.process.poll()
+    state = "is still silent" if code is None else f"ended with code {code}"
     raise ServerError(
-        f"The label server at {url} {state} after {timeout_seconds:g} seconds or less; expected "
-        f"an answer from {url}/info/. Its log {log_path} ends: "
-        f"{' / '.join(last_words) or '(empty)'}. Correct that and start it again."
+        f"The label server at {server.url} {state} after {timeout_seconds:g} seconds or less; "
+        f"expected an answer from {server.url}/info/. {server.last_words()}. Correct that and "
+        "start it again."
     )
 
 
-def _free_port() -> int:
+def _free_port(port: int) -> int:
+    """The port itself, or any for 0, if nobody listens there."""
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        # As the server binds: connections that linger after an earlier server do not matter.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            raise ServerError(
+                f"Port {port} of {HOST} cannot be had: {error}; expected a port on which nobody "
+                "listens. Choose another with --port, or end the program that has this one."
+            ) from error
         return int(probe.getsockname()[1])
 
 

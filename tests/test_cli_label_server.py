@@ -1,0 +1,50 @@
+"""How label servers are started, without starting one."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from segfed.cli.label_server import HOST, RunningServer, label_server
+from segfed.errors import ServerError
+
+
+def test_a_port_that_another_server_has_is_refused(tmp_path):
+    with socket.create_server((HOST, 0)) as other:
+        port = other.getsockname()[1]
+
+        with (
+            pytest.raises(ServerError, match=rf"Port {port} .*nobody listens.*--port"),
+            label_server(tmp_path, port=port),
+        ):
+            pass
+
+
+def test_a_port_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(ServerError, match="Port 70000"), label_server(tmp_path, port=70000):
+        pass
+
+
+@pytest.fixture
+def ended(tmp_path):
+    """A process that said that it listens on port 80, and ended with code 7."""
+    script = "print('Uvicorn running on http://127.0.0.1:80 (Press'); raise SystemExit(7)"
+    with (
+        (tmp_path / "server.log").open("w+b") as log,
+        subprocess.Popen([sys.executable, "-c", script], stdout=log) as process,
+    ):
+        process.wait()
+        yield process, log
+
+
+def test_a_server_that_ends_by_itself_is_noticed_with_its_last_words(ended):
+    with pytest.raises(ServerError, match=r"ended with code 7.*server\.log ends: Uvicorn"):
+        RunningServer("http://127.0.0.1:80", *ended).wait()
+
+
+def test_only_the_servers_own_word_says_that_it_has_the_port(ended):
+    assert RunningServer("http://127.0.0.1:80", *ended).is_listening()
+    assert not RunningServer("http://127.0.0.1:8", *ended).is_listening()
