@@ -16,11 +16,14 @@ from label_app.segments import segments_present
 from label_app.store import SiteDatastore
 from segfed.engine import Model, load_bundle, predict_label, select_device
 from segfed.errors import CaseError
+from segfed.protocol import Split
 from segfed.sites import Case, store_label
 from segfed.study import current_model
 from segfed.volumes import Volume, read_channels, read_grid, write_label
 
 _RESULT_EXTENSIONS = (".nrrd", ".nii.gz", ".nii")
+_BLIND_SPLITS: tuple[Split, ...] = ("validation", "test")
+"""Models are chosen and scored on these labels, so no model may have had a hand in them."""
 
 
 class Proposer(InferTask):
@@ -46,8 +49,10 @@ class Proposer(InferTask):
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """The proposal for a case, as a file and what Slicer must know about it.
 
-        A reader who was asked to draw the case by hand gets an empty mask instead: Slicer asks
-        for a proposal whenever it opens a case, and an error each time would get in the way.
+        A reader who was asked to draw the case by hand gets an empty mask instead, and so does
+        everybody for a case of the validation or test split, whatever was asked: a model must not
+        be chosen or scored by labels that began as a proposal. It is a mask and no error because
+        Slicer asks for a proposal whenever it opens a case.
 
         Raises:
             HTTPException: 404 for an unknown case, 422 with the reason if there can be no
@@ -63,7 +68,7 @@ class Proposer(InferTask):
                 f"{', '.join(_RESULT_EXTENSIONS)}. Change the request.",
             )
         with explaining():
-            if self._store.arm(case.case_id) == "manual":
+            if case.split in _BLIND_SPLITS or self._store.arm(case.case_id) == "manual":
                 label, made_by = self._blank(case)
             else:
                 label, made_by = self._propose(case)

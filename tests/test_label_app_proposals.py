@@ -12,8 +12,8 @@ from label_app.proposals import Proposer
 from label_app.store import SiteDatastore
 from segfed.engine import Lineage, build_network, make_plan, write_bundle
 from segfed.study import publish
-from segfed.volumes import read_grid, read_label
-from tests.sites_samples import make_grid, make_site
+from segfed.volumes import read_grid, read_label, write_label
+from tests.sites_samples import make_grid, make_label, make_site
 
 
 def publish_untrained(site, folder, *, seed=0, trained_on=()):
@@ -79,6 +79,24 @@ def test_a_case_to_be_drawn_by_hand_comes_with_an_empty_mask(site, proposer, tmp
     assert answer["label_names"] == {}
     assert "proposal_sha256" not in answer
     assert not (site.folder / "labels").exists()
+
+
+@pytest.mark.parametrize("arm", [None, "assisted"])
+def test_nobody_sees_a_proposal_for_a_validation_or_test_case(tmp_path, arm):
+    site = make_site(tmp_path, splits=("validation", "test"))
+    store = SiteDatastore(site.folder, reader="ann")
+    publish_untrained(site, tmp_path)
+    for case in site.cases:
+        if arm:
+            site.ledger().assign("ann", case.case_id, arm)
+
+        label, answer = ask(Proposer(store, device="cpu"), case.case_id)
+
+        assert not label.data.any()
+        assert "proposal_sha256" not in answer
+        write_label(make_label(), tmp_path / "upload.nii.gz")
+        store.save_label(case.case_id, str(tmp_path / "upload.nii.gz"), "final", {})
+        assert store.last_record(case.case_id).origin == "manual"
 
 
 def test_a_model_that_saw_the_case_proposes_nothing(site, proposer, tmp_path):

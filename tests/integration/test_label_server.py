@@ -94,7 +94,7 @@ def test_a_reader_works_through_a_sites_study_cases(tmp_path, task, habits, orig
 
 @pytest.fixture(scope="module")
 def bean(tmp_path_factory) -> Site:
-    return make_site(tmp_path_factory.mktemp("bean"), splits=("train", "test", "validation"))
+    return make_site(tmp_path_factory.mktemp("bean"), splits=("train", "train", "train"))
 
 
 @pytest.fixture(scope="module")
