@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from segfed.errors import GeometryError, ServerError
-from segfed.files import sha256_bytes
+from segfed.files import sha256_bytes, write_text
 from segfed.phantom import Reader, truth_path
-from segfed.phantom.annotator import annotate_site
+from segfed.phantom.annotator import annotate_site, assign_assisted
 from segfed.volumes import Grid, Volume, read_label, write_label
 from tests.sites_samples import make_label, make_site
 
@@ -182,3 +182,20 @@ def test_a_server_that_forgets_a_saved_label_is_not_served_for_ever(site, tmp_pa
 
     with pytest.raises(ServerError, match="offers case case0 again"):
         annotate(site, server)
+
+
+def test_the_assisted_reader_is_assigned_the_training_cases_once(tmp_path):
+    site = make_site(tmp_path, splits=("warmup", "train", "train", "test"))
+    write_text(site.folder / "phantom" / "reader.toml", 'name = "ann"\nnotice_mm = 3.0\n')
+    ledger = site.ledger()
+    earlier = ledger.assign("assisted-reader", "case1", "manual")
+
+    reader = assign_assisted(site)
+    assign_assisted(site)
+
+    assert (reader.name, reader.notice_mm) == ("assisted-reader", 3.0)
+    assert ledger.assignment(reader.name, "case1") == earlier
+    new = ledger.assignment(reader.name, "case2")
+    assert (new.assignment_id, new.arm) == (earlier.assignment_id + 1, "assisted")
+    assert ledger.assignment(reader.name, "case0") is None
+    assert ledger.assignment(reader.name, "case3") is None

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from segfed.cli import console
 from segfed.cli.label_server import label_server, running_server
+from segfed.errors import ServerError
 from segfed.sites import load_site
 
 app = typer.Typer(no_args_is_help=True, help="Labels by experts, with or without a proposal.")
@@ -48,12 +49,17 @@ def simulate(
     folder: _Folder,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the reader's errors.")] = 0,
 ) -> None:
-    """Let a simulated reader label a synthetic site through its label server."""
-    from segfed.phantom import load_reader
-    from segfed.phantom.annotator import annotate_site
+    """Let a simulated reader correct the proposals for a synthetic site's training cases."""
+    from segfed.phantom.annotator import annotate_site, assign_assisted
+    from segfed.study import current_model
 
     site = load_site(folder)
-    reader = load_reader(folder)
+    if current_model(site) is None:
+        raise ServerError(
+            f"Site {site.name} has no published model; expected one whose proposals the reader can "
+            "correct. Publish one with `segfed model publish`."
+        )
+    reader = assign_assisted(site)
     with console.progress_bars() as progress, label_server(folder, reader=reader.name) as url:
         bar = progress.add_task(f"label {site.name}", total=None, note="")
         summary = annotate_site(

@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 
 from segfed.errors import ServerError
 from segfed.files import sha256_bytes
-from segfed.phantom.readers import Drawing, Reader, correct, draw
+from segfed.phantom.readers import Drawing, Reader, correct, draw, load_reader
 from segfed.phantom.recipe import truth_path
 from segfed.phantom.slicer import SlicerClient
 from segfed.sites import Site
 from segfed.volumes import Volume, check_same_grid, read_label
+
+ASSISTED_READER = "assisted-reader"
+"""The simulated reader who corrects proposals, with the habits of each site's manual reader."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,23 @@ class AnnotationSummary:
     def origins(self) -> dict[str, int]:
         """Labels of each origin."""
         return dict(Counter(case.origin for case in self.cases))
+
+
+def assign_assisted(site: Site) -> Reader:
+    """The reader who corrects proposals for a synthetic site's training cases, now assigned them.
+
+    The site's manual reader has labelled all of them already. An assignment that exists stays as
+    it is, so that a reader who was interrupted goes on where they stopped.
+
+    Raises:
+        ConfigError: If the site is not synthetic.
+    """
+    reader = load_reader(site.folder).model_copy(update={"name": ASSISTED_READER})
+    ledger = site.ledger()
+    for case in site.split("train"):
+        if ledger.assignment(reader.name, case.case_id) is None:
+            ledger.assign(reader.name, case.case_id, "assisted")
+    return reader
 
 
 def annotate_site(

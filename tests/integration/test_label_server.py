@@ -11,7 +11,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from segfed.cli.label import app
 from segfed.cli.label_server import label_server
 from segfed.engine import Lineage, build_network, make_plan, write_bundle
 from segfed.errors import ServerError
@@ -90,6 +92,28 @@ def test_a_reader_works_through_a_sites_study_cases(tmp_path, task, habits, orig
         assert record.opened_at < record.submitted_at
         assert 0 < record.active_seconds < summary.wall_seconds
     assert not list((site.folder / "images").glob("*.json")), "images/ is never written to"
+
+
+def test_label_simulate_corrects_the_training_cases_that_another_reader_has_drawn(tmp_path):
+    site, *_ = generate_sites(
+        tmp_path / "sites",
+        task="brain_tumor",
+        n_sites=2,
+        n_external=0,
+        counts=CaseCounts(warmup=1, train=1, validation=1, test=1),
+        spacing_mm=SPACING_MM,
+    )
+    before = site.ledger().records()
+    without_model = CliRunner().invoke(app, ["simulate", str(site.folder)])
+    publish_untrained(site, tmp_path / "bundle")
+
+    done = CliRunner().invoke(app, ["simulate", str(site.folder)], catch_exceptions=False)
+
+    assert "no published model" in str(without_model.exception)
+    assert done.exit_code == 0
+    new = site.ledger().records()[len(before) :]
+    assert [record.case_id for record in new] == [case.case_id for case in site.split("train")]
+    assert {(record.reader, record.arm) for record in new} == {("assisted-reader", "assisted")}
 
 
 @pytest.fixture(scope="module")
