@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import BinaryIO, NoReturn
 
 import httpx
 
+from segfed.cli.server_folder import temporary_folder
 from segfed.errors import ServerError
 from segfed.files import write_text
 
@@ -156,7 +156,7 @@ def running_server(
     log_path.unlink(missing_ok=True)  # another server of this site keeps writing to its own
     with (
         # Uploads and proposals pass through temporary files: they stay within the site.
-        tempfile.TemporaryDirectory(prefix=".server-", dir=app_folder) as temporary,
+        temporary_folder(app_folder) as (temporary, lock),
         log_path.open("w+b") as log,
         subprocess.Popen(
             command,
@@ -165,6 +165,7 @@ def running_server(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            pass_fds=(lock,),
             preexec_fn=_die_with_parent(),
         ) as process,
     ):
@@ -180,7 +181,7 @@ def _app_folder(site_folder: Path) -> Path:
     return site_folder.resolve() / "cache" / "label_server"
 
 
-def _environment(inherited: Mapping[str, str], *, temporary: str) -> dict[str, str]:
+def _environment(inherited: Mapping[str, str], *, temporary: Path) -> dict[str, str]:
     """This process's environment without any setting of MONAI Label's but ours."""
     kept = {name: value for name, value in inherited.items() if not name.startswith("MONAI_LABEL_")}
     spec = importlib.util.find_spec("label_app")
@@ -190,7 +191,7 @@ def _environment(inherited: Mapping[str, str], *, temporary: str) -> dict[str, s
         )
     paths = [str(Path(spec.origin).parents[1]), inherited.get("PYTHONPATH", "")]
     search = os.pathsep.join(filter(None, paths))
-    return kept | _SWITCHES | {"PYTHONPATH": search, "TMPDIR": temporary}
+    return kept | _SWITCHES | {"PYTHONPATH": search, "TMPDIR": str(temporary)}
 
 
 def _wait_until_ready(server: RunningServer, *, timeout_seconds: float) -> None:

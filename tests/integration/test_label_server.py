@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from segfed.cli.label import app
 from segfed.cli.label_server import label_server
+from segfed.cli.server_folder import temporary_folder
 from segfed.engine import Lineage, build_network, make_plan, write_bundle
 from segfed.errors import ServerError
 from segfed.phantom import CaseCounts, Reader, generate_sites
@@ -248,6 +249,7 @@ PARENT = """
 import os, signal, sys
 from pathlib import Path
 from segfed.cli.label_server import label_server
+from segfed.cli.server_folder import temporary_folder
 with label_server(Path(sys.argv[1])) as url:
     print(url, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -270,6 +272,14 @@ def test_a_server_dies_with_its_parent(tmp_path):
         try:
             httpx.get(f"{url}/info/", timeout=2)
         except httpx.TransportError:
-            return
+            break
         time.sleep(0.1)
-    pytest.fail(f"{url} still answers after its parent was killed")
+    else:
+        pytest.fail(f"{url} still answers after its parent was killed")
+    # What the next server does first: it removes the folder once the process is gone altogether.
+    app_folder = site.folder / "cache" / "label_server"
+    (left,) = app_folder.glob(".server-*")
+    while left.exists() and time.monotonic() < deadline:
+        with temporary_folder(app_folder):
+            time.sleep(0.1)
+    assert not left.exists()
