@@ -7,12 +7,13 @@ from __future__ import annotations
 import io
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from fastapi import HTTPException
-from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.datastore import DefaultLabelTag
 
 from label_app.answers import explaining
+from label_app.read_only import ReadOnlyDatastore
 from label_app.reading_log import ReadingEvent, ReadingLog
 from label_app.submission import check_intact, last_record, submit_upload
 from segfed.errors import CaseError
@@ -23,7 +24,7 @@ from segfed.sites import Case, LabelRecord, Site, load_site
 _FINAL = DefaultLabelTag.FINAL.value
 
 
-class SiteDatastore(Datastore):
+class SiteDatastore(ReadOnlyDatastore):
     """One reader's view of a site.
 
     It keeps nothing in memory and owns no file: cases come from the site's list, labels go to
@@ -238,35 +239,3 @@ class SiteDatastore(Datastore):
     def datalist(self) -> list[dict[str, Any]]:
         """Nothing: training takes its labels from the ledger."""
         return []
-
-    def set_name(self, name: str) -> NoReturn:
-        """Refused."""
-        _refuse("rename a site")
-
-    def set_description(self, description: str) -> NoReturn:
-        """Refused."""
-        _refuse("describe a site")
-
-    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> NoReturn:
-        """Refused."""
-        _refuse("add an image; `segfed site import` does")
-
-    def remove_image(self, image_id: str) -> NoReturn:
-        """Refused."""
-        _refuse("remove an image")
-
-    def remove_label(self, label_id: str, label_tag: str) -> NoReturn:
-        """Refused."""
-        _refuse("remove a label; submit a better one")
-
-    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> NoReturn:
-        """Refused."""
-        _refuse("change a label's record")
-
-    def get_dataset_archive(self, limit_cases: int | None) -> NoReturn:
-        """Refused."""
-        _refuse("download all images and labels")
-
-
-def _refuse(what: str) -> NoReturn:
-    raise HTTPException(403, f"The label server does not let anybody {what}.")
