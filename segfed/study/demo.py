@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from segfed.errors import ConfigError
 from segfed.files import write_json
-from segfed.phantom import CaseCounts, generate_sites, load_reader
-from segfed.phantom.annotator import AnnotatedCase, annotate_site
+from segfed.phantom import CaseCounts, generate_sites
+from segfed.phantom.annotator import AnnotatedCase, annotate_site, assign_assisted
 from segfed.sites import Site
 from segfed.study.events import StudyEvent
 from segfed.study.registry import publish_run
@@ -22,9 +22,6 @@ from segfed.study.settings import Budget, StudySettings
 
 MARKER = "demo.json"
 """Tells a folder that the demo made, and may make anew, from any other."""
-
-ANNOTATOR = "assisted-reader"
-"""The simulated reader who corrects proposals, with the habits of each site's manual reader."""
 
 StartServer = Callable[..., AbstractContextManager[str]]
 """``label_server`` of the command line: serves a site's folder to one reader, yields the URL."""
@@ -203,10 +200,8 @@ def _study_settings(
 
 def _label(site: Site, *, seed: int, start_server: StartServer, watcher: DemoWatcher) -> None:
     """Let a simulated reader correct the proposals for the site's training cases."""
-    reader = load_reader(site.folder).model_copy(update={"name": ANNOTATOR})
-    for case in site.split("train"):
-        site.ledger().assign(ANNOTATOR, case.case_id, "assisted")
-    with start_server(site.folder, reader=ANNOTATOR) as url:
+    reader = assign_assisted(site)
+    with start_server(site.folder, reader=reader.name) as url:
         annotate_site(
             url, site, reader, seed=seed, on_case=lambda case: watcher.on_label(site, case)
         )

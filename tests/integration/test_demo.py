@@ -12,11 +12,11 @@ from segfed.cli.label_server import label_server
 from segfed.cli.launch import launch_federation
 from segfed.errors import ConfigError
 from segfed.phantom import CaseCounts
-from segfed.phantom.annotator import AnnotatedCase
+from segfed.phantom.annotator import ASSISTED_READER, AnnotatedCase
 from segfed.report import write_report
 from segfed.sites import Site, load_site
 from segfed.study import Budget, StudyEvent, current_model
-from segfed.study.demo import ANNOTATOR, DemoScale, clear, run_demo
+from segfed.study.demo import DemoScale, clear, run_demo
 
 SCALE = DemoScale(
     counts=CaseCounts(warmup=2, train=2, validation=1, test=2),
@@ -92,7 +92,7 @@ def check_site_after(site: Site) -> None:
     seen = {image for images in lineage["train_images"].values() for image in images}
     for case in site.split("train"):
         manual = site.ledger().current(case.case_id, "manual")
-        assisted = site.ledger().current(case.case_id, "assisted", reader=ANNOTATOR)
+        assisted = site.ledger().current(case.case_id, "assisted", reader=ASSISTED_READER)
         assert manual is not None
         assert manual.origin == "manual"
         assert assisted is not None
