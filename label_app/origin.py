@@ -18,7 +18,7 @@ from label_app.reading_log import ReadingEvent
 from segfed.sites import Origin
 
 IDLE_SECONDS = 600.0
-"""A pause between two requests counts as work up to this length."""
+"""A case that is opened again was left in between; that pause counts as work up to this length."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,16 @@ def _time_spent(
 ) -> tuple[datetime | None, float | None]:
     """When the case was opened since the last submission, and the seconds of work since then.
 
-    Both are None for a label that was sent without opening the case: nothing was measured.
+    Both are None for a label that was sent without opening the case: nothing was measured. Drawing
+    sends no requests, so that the time before a submission counts in full: an upper bound.
     """
     recent = [e for e in events if last_submitted_at is None or e.at > last_submitted_at]
     opened = [event.at for event in recent if event.kind == "opened"]
     if not opened:
         return None, None
-    times = [event.at for event in recent if event.at >= opened[0]] + [now]
-    gaps = [(after - before).total_seconds() for before, after in pairwise(times)]
-    return opened[0], sum(min(gap, IDLE_SECONDS) for gap in gaps)
+    steps = [(event.at, event.kind) for event in recent if event.at >= opened[0]]
+    seconds = 0.0
+    for (before, _), (after, kind) in pairwise([*steps, (now, "submitted")]):
+        gap = (after - before).total_seconds()
+        seconds += min(gap, IDLE_SECONDS) if kind == "opened" else gap
+    return opened[0], seconds

@@ -76,12 +76,19 @@ def test_a_new_assignment_begins_anew():
     assert made.origin == "manual"
 
 
-def test_a_long_pause_counts_as_ten_minutes_of_work():
-    # From 0 to the proposal at 2: 120 s; from there to 60: a pause, 600 s.
+def test_drawing_counts_in_full_because_it_sends_no_requests():
+    # From 0 to the proposal at 2, and from there to the submission at 60
     made = infer(PROPOSAL, [opened(0), proposed(2)])
 
     assert made.opened_at == NOON
-    assert made.active_seconds == pytest.approx(120 + 600)
+    assert made.active_seconds == pytest.approx(60 * 60)
+
+
+def test_a_case_that_was_left_counts_ten_minutes_until_it_is_opened_again():
+    # From 0 until it is opened again at 30: a pause, 600 s; from there to 60 in full
+    made = infer(PROPOSAL, [opened(0), opened(30)])
+
+    assert made.active_seconds == pytest.approx(600 + 30 * 60)
 
 
 def test_time_before_the_last_submission_is_not_counted_twice():
