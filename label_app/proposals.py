@@ -15,7 +15,9 @@ from label_app.answers import explaining
 from label_app.segments import segments_present
 from label_app.store import SiteDatastore
 from segfed.engine import Model, load_bundle, predict_label, select_device
+from segfed.engine.bundle import LINEAGE
 from segfed.errors import CaseError
+from segfed.files import sha256_file
 from segfed.protocol import Split
 from segfed.sites import Case, store_label
 from segfed.study import current_model
@@ -39,7 +41,7 @@ class Proposer(InferTask):
         )
         self._store = store
         self._device = select_device(device)
-        self._loaded: tuple[Path, Model] | None = None
+        self._loaded: tuple[tuple[Path, str], Model] | None = None
 
     def is_valid(self) -> bool:
         """Whether a model is published; MONAI Label lists only valid ones."""
@@ -106,8 +108,10 @@ class Proposer(InferTask):
                 f"Site {self._store.site.name} has no published model; expected one for a "
                 "proposal. Publish one, or draw the case by hand."
             )
-        if self._loaded is None or self._loaded[0] != folder:
-            self._loaded = (folder, load_bundle(folder))
+        # The same weights may be published again with a corrected lineage.
+        version = (folder, sha256_file(folder / LINEAGE))
+        if self._loaded is None or self._loaded[0] != version:
+            self._loaded = (version, load_bundle(folder))
         return self._loaded[1]
 
 

@@ -106,6 +106,15 @@ def test_a_model_that_saw_the_case_proposes_nothing(site, proposer, tmp_path):
         ask(proposer)
 
 
+def test_a_corrected_lineage_counts_at_once(site, proposer, tmp_path):
+    publish_untrained(site, tmp_path)
+    ask(proposer)
+    publish_untrained(site, tmp_path, trained_on=(site.case("case0").image_sha256,))
+
+    with pytest.raises(HTTPException, match="case0 is among the training images"):
+        ask(proposer)
+
+
 def test_a_missing_channel_is_named(site, proposer, tmp_path):
     publish_untrained(site, tmp_path)
     (site.folder / "images" / "case0.nii.gz").unlink()
