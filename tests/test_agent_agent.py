@@ -9,6 +9,7 @@ import torch
 
 from segfed.agent import AUDIT_FILE, read_audit
 from segfed.engine import from_bytes
+from segfed.engine.prediction import MeanDice
 from segfed.protocol import AgentError, AgentErrorCode
 from segfed.sites import submit_label
 from tests.agent_samples import bean_manifest, job, labelled_site, make_agent
@@ -63,6 +64,19 @@ def test_metrics_of_too_few_cases_stay_at_the_site(tmp_path):
 
     assert set(agent.answer(job(manifest)).metrics) == {"seconds", "steps"}
     assert agent.answer(job(manifest, "validate")).metrics == {}
+
+
+def test_a_structure_that_too_few_cases_define_stays_at_the_site(tmp_path, monkeypatch):
+    splits = ("train", "validation", "validation")
+    site = labelled_site(tmp_path, splits=splits, minimum_metric_cases=2)
+    manifest = bean_manifest(tmp_path)
+    means = {"bean": MeanDice(0.5, n_cases=2), "core": MeanDice(0.25, n_cases=1)}
+    monkeypatch.setattr("segfed.agent.agent.validation_means", lambda *_, **__: means)
+
+    reply = make_agent(site, manifest).answer(job(manifest, "validate"))
+
+    assert reply.n_cases == 2
+    assert set(reply.metrics) == {"dice_bean", "seconds"}
 
 
 def test_a_retry_gets_the_stored_update_even_from_a_new_process(tmp_path):

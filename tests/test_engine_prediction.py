@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from segfed.engine import build_network, predict_label, predict_scores
+from segfed.engine import build_network, predict_label, predict_scores, validation_dice
+from segfed.engine.prediction import MeanDice, validation_means
 from segfed.volumes import Grid, Volume
-from tests.engine_samples import ellipsoid, sample_plan
+from tests.engine_samples import ellipsoid, sample_cases, sample_plan
 
 CPU = torch.device("cpu")
 # I runs down in steps of 2 mm, J to the left in steps of 1 mm, K to the front in steps of 1.5 mm.
@@ -125,3 +128,18 @@ def test_the_image_is_not_changed():
     predict_label([Threshold(0.5)], sample_plan(), image, device=CPU)
 
     assert np.array_equal(image.data, data)
+
+
+def test_a_mean_dice_says_how_many_cases_define_it():
+    # Nothing is predicted: the pebble is missed in the first case and absent from the second.
+    plan, (labelled, other) = sample_plan(), sample_cases(2)
+    cases = [labelled, replace(other, label=np.zeros_like(other.label))]
+    nothing = Threshold(1000.0)
+
+    means = validation_means(nothing, plan, cases, device=CPU)
+
+    assert means["pebble"] == MeanDice(mean=0.0, n_cases=1)
+    assert validation_dice(nothing, plan, cases, device=CPU) == {"pebble": 0.0, "core": 0.0}
+    empty = validation_means(nothing, plan, cases[1:], device=CPU)["pebble"]
+    assert np.isnan(empty.mean)
+    assert empty.n_cases == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import time
 from functools import cached_property
 from pathlib import Path
@@ -28,9 +27,9 @@ from segfed.engine import (
     prepare,
     read_plan,
     to_bytes,
-    validation_dice,
 )
 from segfed.engine.device import place
+from segfed.engine.prediction import validation_means
 from segfed.errors import SegfedError
 from segfed.files import sha256_json
 from segfed.protocol import AgentError, AgentErrorCode, Manifest, RoundReply, RoundRequest
@@ -103,16 +102,21 @@ class Agent:
         return RoundReply(to_bytes(trainer.weights()), summary.n_cases, metrics)
 
     def _validate(self, request: RoundRequest) -> RoundReply:
-        """Dice of each structure on the validation cases; none where they are too few to tell."""
+        """Dice of each structure that enough validation cases define to hide the single patient."""
         cases = self._prepared_validation
-        if len(cases) < self._site.settings.policy.minimum_metric_cases:
+        minimum_cases = self._site.settings.policy.minimum_metric_cases
+        if len(cases) < minimum_cases:
             return RoundReply(b"", 0, {})
         started = time.perf_counter()
         weights = from_bytes(request.weights)
         check_weights(weights, self._network)
         self._network.load_state_dict(weights)
-        scores = validation_dice(self._network, self._plan, cases, device=self._device)
-        metrics = {f"dice_{name}": dice for name, dice in scores.items() if math.isfinite(dice)}
+        scores = validation_means(self._network, self._plan, cases, device=self._device)
+        metrics = {
+            f"dice_{name}": score.mean
+            for name, score in scores.items()
+            if score.n_cases >= minimum_cases
+        }
         metrics["seconds"] = time.perf_counter() - started
         return RoundReply(b"", len(cases), metrics)
 

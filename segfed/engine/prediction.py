@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -79,13 +80,31 @@ def predict_scores(
     return scores
 
 
+@dataclass(frozen=True)
+class MeanDice:
+    """Mean Dice of one structure, and over how many cases it is defined."""
+
+    mean: float
+    """NaN where no case defines it."""
+
+    n_cases: int
+
+
 def validation_dice(
     network: nn.Module, plan: Plan, cases: Sequence[PreparedCase], *, device: torch.device
 ) -> dict[str, float]:
+    """Mean Dice of each structure, as ``validation_means`` without its counts."""
+    means = validation_means(network, plan, cases, device=device)
+    return {name: score.mean for name, score in means.items()}
+
+
+def validation_means(
+    network: nn.Module, plan: Plan, cases: Sequence[PreparedCase], *, device: torch.device
+) -> dict[str, MeanDice]:
     """Mean Dice of each structure over preprocessed cases, on their resampled grid.
 
     Meant for choosing between states of one training; published figures are measured on the
-    images' own grids. NaN for a structure that is empty in label and prediction of every case.
+    images' own grids. A case counts for a structure unless that is empty in label and prediction.
     """
     rows: dict[str, list[float]] = {name: [] for name in plan.structures}
     for case in cases:
@@ -95,10 +114,13 @@ def validation_dice(
             rows[name].append(
                 dice(structure_mask(case.label, values), structure_mask(predicted, values))
             )
-    return {
-        name: float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
-        for name, values in rows.items()
-    }
+    return {name: _mean_dice(values) for name, values in rows.items()}
+
+
+def _mean_dice(values: Sequence[float]) -> MeanDice:
+    """Mean of the finite values, and their number."""
+    n_cases = int(np.isfinite(values).sum())
+    return MeanDice(float(np.nanmean(values)) if n_cases else float("nan"), n_cases)
 
 
 def _slide(
