@@ -56,7 +56,10 @@ def make_server_app(
         if n_done:
             logger.info("Going on after round %d of %d.", n_done, manifest.rounds)
         strategy = CheckedAveraging(
-            site_names=site_names, manifest_sha256=manifest.sha256, rounds_done=n_done
+            site_names=site_names,
+            manifest_sha256=manifest.sha256,
+            structures=manifest.plan.get("structures", ()),
+            rounds_done=n_done,
         )
 
         def keep(server_round: int, arrays: ArrayRecord) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -19,7 +19,7 @@ from federation.messages import (
     request_message,
     write_arrays,
 )
-from federation.updates import SiteUpdate, average, read_update, weighted_mean
+from federation.updates import SiteUpdate, average, is_dice, read_update, weighted_mean
 from segfed.errors import FederationError
 from segfed.protocol import RoundRecord, Verb
 
@@ -32,7 +32,7 @@ MINIMUM_SITES = 2
 class CheckedAveraging(Strategy):
     """Federated averaging that counts only replies it has checked, weighted by cases.
 
-    A reply that is missing, damaged, of another network or not finite is dropped for its round
+    A reply that is missing, damaged, of another network or impossible is dropped for its round
     and named with the reason in the round's record; the site is asked again in the next.
     """
 
@@ -41,6 +41,7 @@ class CheckedAveraging(Strategy):
         *,
         site_names: Mapping[int, str],
         manifest_sha256: str,
+        structures: Collection[str] = (),
         rounds_done: int = 0,
         minimum_sites: int = MINIMUM_SITES,
     ) -> None:
@@ -49,11 +50,13 @@ class CheckedAveraging(Strategy):
         Args:
             site_names: The server's own table of node id and site.
             manifest_sha256: Hash of the study's manifest.
+            structures: Names of the study's structures, of which sites may state a Dice.
             rounds_done: Rounds of an earlier process; Flower counts from 1 in each.
             minimum_sites: Usable updates below which the run stops.
         """
         self._site_names = dict(site_names)
         self._manifest_sha256 = manifest_sha256
+        self._structures = frozenset(structures)
         self._rounds_done = rounds_done
         self._minimum_sites = minimum_sites
         self._expected: Weights = {}
@@ -127,7 +130,7 @@ class CheckedAveraging(Strategy):
         for update in self._accept("validate", replies):
             site = self._sites[update.site]
             site["n_validation_cases"] = float(update.n_cases)
-            site |= {name: value for name, value in update.metrics.items() if _is_dice(name)}
+            site |= {name: value for name, value in update.metrics.items() if is_dice(name)}
             seconds = update.metrics.get("seconds")
             if site["seconds"] is not None and seconds is not None:
                 site["seconds"] += seconds
@@ -136,7 +139,7 @@ class CheckedAveraging(Strategy):
     def round_record(self, server_round: int) -> RoundRecord:
         """What the round that just ended brought."""
         means = [
-            weighted_mean((value, 1) for name, value in site.items() if _is_dice(name))
+            weighted_mean((value, 1) for name, value in site.items() if is_dice(name))
             for site in self._sites.values()
         ]
         return RoundRecord(
@@ -182,7 +185,9 @@ class CheckedAveraging(Strategy):
             self._count("bytes_up", name, reply)
             try:
                 expected = self._expected if verb == "train" else None
-                accepted[name] = read_update(reply, site=name, expected=expected)
+                accepted[name] = read_update(
+                    reply, site=name, expected=expected, structures=self._structures
+                )
             except FederationError as error:
                 self._drop(name, f"{verb}: {error}")
         for name in sorted(silent):
@@ -202,8 +207,3 @@ class CheckedAveraging(Strategy):
         if message.has_content():
             site = self._sites[name]
             site[direction] = (site[direction] or 0) + content_bytes(message.content)
-
-
-def _is_dice(metric: str) -> bool:
-    """Whether a metric is the validation Dice of a structure."""
-    return metric.startswith("dice_")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,9 @@ from segfed.protocol import AgentError, AgentErrorCode
 
 MAX_CASES = 100_000
 """More cases than any hospital has; a larger count would only buy weight in the average."""
+
+_DICE = "dice_"
+_DECLARED_METRICS = frozenset({"loss", "seconds", "steps"})
 
 # A reply may carry metrics and Flower's headers beside the arrays, but not a second model.
 _SPARE_BYTES = 1_000_000
@@ -31,7 +34,9 @@ class SiteUpdate:
     """Empty after validation."""
 
 
-def read_update(reply: Message, *, site: str, expected: Weights | None) -> SiteUpdate:
+def read_update(
+    reply: Message, *, site: str, expected: Weights | None, structures: Collection[str] = ()
+) -> SiteUpdate:
     """A reply that may count.
 
     Args:
@@ -39,6 +44,7 @@ def read_update(reply: Message, *, site: str, expected: Weights | None) -> SiteU
         site: Who sent it, by the server's own table; what replies say of themselves can be forged.
         expected: Arrays whose names, shapes and types the update must have; None for a reply
             without weights.
+        structures: Names of the study's structures; no other Dice may be stated.
 
     Raises:
         FederationError: Saying in a phrase why the reply must not count. The phrase holds nothing
@@ -46,6 +52,9 @@ def read_update(reply: Message, *, site: str, expected: Weights | None) -> SiteU
     """
     if reply.has_error():
         raise FederationError(_meaning(reply.error.code))
+    size_limit = sum(array.nbytes for array in (expected or {}).values()) + _SPARE_BYTES
+    if content_bytes(reply.content) > size_limit:
+        raise FederationError(f"the reply is larger than {size_limit} bytes")
     metrics = reply.content.metric_records.get(METRICS)
     arrays = reply.content.array_records.get(ARRAYS)
     if metrics is None or (arrays is None) != (expected is None):
@@ -56,15 +65,12 @@ def read_update(reply: Message, *, site: str, expected: Weights | None) -> SiteU
         raise FederationError(f"the case count is no whole number from {fewest} to {MAX_CASES}")
     weights: Weights = {}
     if arrays is not None and expected is not None:
-        size_limit = sum(array.nbytes for array in expected.values()) + _SPARE_BYTES
-        if content_bytes(reply.content) > size_limit:
-            raise FederationError(f"the reply is larger than {size_limit} bytes")
         try:
             weights = read_arrays(arrays)
         except (TypeError, ValueError):
             raise FederationError("the arrays are damaged") from None
         _check_arrays(weights, expected)
-    return SiteUpdate(site, n_cases, _finite(metrics), weights)
+    return SiteUpdate(site, n_cases, _read_metrics(metrics, structures), weights)
 
 
 def average(updates: Sequence[SiteUpdate]) -> Weights:
@@ -94,6 +100,11 @@ def weighted_mean(values: Iterable[tuple[float | None, int]]) -> float | None:
     return sum(value * weight for value, weight in known) / total if total else None
 
 
+def is_dice(metric: str) -> bool:
+    """Whether a metric is the validation Dice of a structure."""
+    return metric.startswith(_DICE)
+
+
 def _check_arrays(found: Weights, expected: Weights) -> None:
     """Refuse what NumPy would broadcast, convert or average into NaN."""
     missing, unknown = expected.keys() - found.keys(), found.keys() - expected.keys()
@@ -111,16 +122,21 @@ def _check_arrays(found: Weights, expected: Weights) -> None:
             raise FederationError(f"{name} holds NaN or infinity")
 
 
-def _finite(record: MetricRecord) -> dict[str, float]:
+def _read_metrics(record: MetricRecord, structures: Collection[str]) -> dict[str, float]:
     """The metrics of a reply without its case count.
 
     Raises:
-        FederationError: If one is not a finite number.
+        FederationError: If one is not of the study, no finite number, or no possible Dice.
     """
+    known = {N_CASES, *_DECLARED_METRICS, *(f"{_DICE}{name}" for name in structures)}
+    if record.keys() - known:
+        raise FederationError(f"{len(record.keys() - known)} metrics are not the study's")
     metrics = {}
     for name, value in record.items():
         if isinstance(value, list) or not math.isfinite(value):
             raise FederationError("a metric is not a finite number")
+        if is_dice(name) and not 0 <= value <= 1:
+            raise FederationError(f"{name} is not from 0 to 1")
         if name != N_CASES:
             metrics[name] = float(value)
     return metrics

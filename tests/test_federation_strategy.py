@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord
@@ -23,6 +25,14 @@ class NanAgent(AddingAgent):
             return reply
         broken = load(reply.weights) | {"b.scale": np.array(np.nan, np.float32)}
         return RoundReply(save(broken), reply.n_cases, reply.metrics)
+
+
+class BoastingAgent(AddingAgent):
+    """States a Dice that no prediction can have."""
+
+    def answer(self, request):
+        reply = super().answer(request)
+        return replace(reply, metrics={"dice_x": 1.5}) if request.verb == "validate" else reply
 
 
 class Nodes:
@@ -51,11 +61,11 @@ def test_a_record_holds_what_every_site_brought(tmp_path):
 
     first = records[0]
     assert first.loss == 2  # (3 x 1 + 1 x 5) / 4
-    assert first.validation_dice == 2
+    assert first.validation_dice == 0.2  # a tenth of the weights
     north = first.sites["north"]
     assert (north["n_cases"], north["loss"], north["n_validation_cases"]) == (3, 1, 1)
     assert north["seconds"] == 1.5  # 1 s of training and 0.5 s of validation
-    assert north["dice_x"] == 2
+    assert north["dice_x"] == 0.2
     assert first.dropped == {}
 
 
@@ -76,6 +86,15 @@ def test_a_site_that_sends_nan_is_dropped_for_that_round_and_named(tmp_path):
     assert "NaN" in records[1].dropped["west"]
     # 2 in the rounds with west, 1 in the round without.
     assert final(tmp_path) == 5
+
+
+def test_an_impossible_dice_is_dropped_and_named_and_the_update_still_counts(tmp_path):
+    records = run(tmp_path, {"north": AddingAgent(1), "south": BoastingAgent(1)})
+
+    assert records[0].dropped == {"south": "validate: dice_x is not from 0 to 1"}
+    assert "dice_x" not in records[0].sites["south"]
+    assert records[0].validation_dice == 0.1  # north's alone
+    assert final(tmp_path) == 3
 
 
 def test_a_site_that_refuses_is_dropped_and_the_others_go_on(tmp_path):

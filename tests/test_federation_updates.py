@@ -29,7 +29,7 @@ def reply(weights=None, **metrics):
 
 def reason(message, expected=arrays()):  # noqa: B008 - never changed
     with pytest.raises(FederationError) as refused:
-        read_update(message, site="north", expected=expected)
+        read_update(message, site="north", expected=expected, structures=("tumor",))
     return str(refused.value)
 
 
@@ -84,6 +84,26 @@ def test_a_metric_that_is_no_finite_number_does_not_count(value):
     assert "metric" in reason(reply(arrays(), loss=value))
 
 
+@pytest.mark.parametrize("value", [-0.01, 1.01, 2], ids=str)
+def test_a_dice_outside_of_0_to_1_does_not_count(value):
+    message = reply(**{"dice_tumor": value})
+
+    assert reason(message, expected=None) == "dice_tumor is not from 0 to 1"
+
+
+@pytest.mark.parametrize("name", ["dice_jane_doe", "jane_doe"])
+def test_a_metric_that_the_study_does_not_have_does_not_count_and_is_not_repeated(name):
+    assert reason(reply(**{name: 0.5}), expected=None) == "1 metrics are not the study's"
+
+
+def test_every_possible_dice_of_the_study_counts():
+    message = reply(dice_kidney=0, dice_tumor=1.0, seconds=2.5)
+
+    found = read_update(message, site="north", expected=None, structures=("kidney", "tumor"))
+
+    assert found.metrics == {"dice_kidney": 0, "dice_tumor": 1, "seconds": 2.5}
+
+
 def test_a_reply_of_another_kind_does_not_count():
     assert "lacks a record" in reason(reply(), expected=arrays())
     assert "one too many" in reason(reply(arrays()), expected=None)
@@ -102,6 +122,10 @@ def test_a_reply_larger_than_the_model_is_not_even_read():
     record["a.weight"] = Array("float32", (3, 2), "numpy.ndarray", bytes(2_000_000))
 
     assert "larger than" in reason(reply(record))
+
+
+def test_a_reply_without_arrays_may_not_be_large_either():
+    assert "larger than" in reason(reply(loss=[0.5] * 200_000), expected=None)
 
 
 def test_an_error_is_named_by_its_code_and_never_by_its_text():
