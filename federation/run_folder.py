@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from safetensors.numpy import save
 
 from federation.messages import Weights
+from federation.updates import is_dice
 from segfed.errors import FederationError
 from segfed.files import write_bytes, write_text
 from segfed.protocol import FederationState, Manifest, RoundRecord
@@ -83,12 +85,39 @@ def save_round(
 def best_round(records: Sequence[RoundRecord]) -> int:
     """The round with the highest validation Dice, the earlier of two equals.
 
-    The last round where none was scored.
+    A round replaces the best one before it if it has the higher mean over the sites and structures
+    that both scored: means over different ones do not compare, and a round in which a hard site
+    failed would look best. The last round where none was scored.
     """
-    scored = [item for item in records if item.validation_dice is not None]
-    if not scored:
-        return records[-1].round
-    return max(scored, key=lambda item: (item.validation_dice, -item.round)).round
+    best: RoundRecord | None = None
+    for record in records:
+        if record.validation_dice is not None and (best is None or _is_better(record, best)):
+            best = record
+    return (best or records[-1]).round
+
+
+def _is_better(record: RoundRecord, other: RoundRecord) -> bool:
+    """Whether a round beats another on what both scored."""
+    both = _scored(record) & _scored(other)
+    return bool(both) and _mean_dice(record, both) > _mean_dice(other, both)
+
+
+def _scored(record: RoundRecord) -> set[tuple[str, str]]:
+    """The (site, Dice name) pairs that have a value in a round."""
+    return {
+        (site, name)
+        for site, values in record.sites.items()
+        for name, value in values.items()
+        if is_dice(name) and value is not None
+    }
+
+
+def _mean_dice(record: RoundRecord, pairs: Collection[tuple[str, str]]) -> float:
+    """Mean over sites of each site's mean over structures."""
+    by_site: dict[str, list[float]] = {}
+    for site, name in sorted(pairs):
+        by_site.setdefault(site, []).append(record.sites[site][name] or 0.0)
+    return fmean(fmean(values) for values in by_site.values())
 
 
 def weights_path(out: Path, round_number: int) -> Path:

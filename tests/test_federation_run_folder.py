@@ -16,9 +16,8 @@ SITES = ("north", "south")
 
 
 def record(number, dice=None):
-    return RoundRecord(
-        round=number, loss=1.0, validation_dice=dice, sites={s: {} for s in SITES}, seconds=1.0
-    )
+    sites = {site: {"dice_kidney": dice} for site in SITES}
+    return RoundRecord(round=number, loss=1.0, validation_dice=dice, sites=sites, seconds=1.0)
 
 
 def save(folder, *dice):
@@ -42,6 +41,43 @@ def save(folder, *dice):
 )
 def test_the_best_round_has_the_highest_validation_dice(dice, expected):
     assert best_round([record(n, value) for n, value in enumerate(dice, start=1)]) == expected
+
+
+def with_sites(number, dice, **sites):
+    return record(number, dice).model_copy(update={"sites": sites})
+
+
+def test_a_round_without_a_hard_site_does_not_look_best():
+    easy = {"dice_kidney": 0.9, "dice_tumor": 0.7}
+    hard = {"dice_kidney": 0.5, "dice_tumor": 0.1}
+    rounds = [
+        with_sites(1, 0.54, north=easy, south=hard | {"dice_kidney": 0.46}),
+        with_sites(2, 0.55, north=easy, south=hard),
+        with_sites(3, 0.8, north=easy, south={"loss": 1.0}),
+        with_sites(4, 0.65, north=easy, south=hard | {"dice_tumor": None}),
+    ]
+
+    assert best_round(rounds) == 2
+
+
+def test_a_round_that_invents_an_absent_structure_competes_by_the_others():
+    # A structure that a site's labels lack has a Dice, of 0, only where the model invents it.
+    rounds = [
+        with_sites(1, 0.2, north={"dice_kidney": 0.4, "dice_tumor": 0.0}),
+        with_sites(2, 0.8, north={"dice_kidney": 0.8, "dice_tumor": None}),
+        with_sites(3, 0.35, north={"dice_kidney": 0.7, "dice_tumor": 0.0}),
+    ]
+
+    assert best_round(rounds) == 2
+
+
+def test_rounds_that_nothing_compares_leave_the_earlier_best():
+    rounds = [
+        with_sites(1, 0.3, north={"dice_kidney": 0.3}),
+        with_sites(2, 0.9, south={"dice_kidney": 0.9}),
+    ]
+
+    assert best_round(rounds) == 1
 
 
 def test_the_best_and_the_last_round_are_kept(tmp_path):
