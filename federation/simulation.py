@@ -7,10 +7,14 @@ is 0 when all rounds are done, 1 when the run failed, 2 for a wrong command line
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from flwr.app import Context, RecordDict
 from pydantic import ValidationError
@@ -102,7 +106,8 @@ def main(arguments: Sequence[str]) -> int:
         logging.getLogger(name).setLevel(logging.INFO)
     logging.getLogger("flwr").setLevel(logging.WARNING)
     try:
-        simulate(_read_job(Path(arguments[0])), on_round=_report)
+        with _stdout_for_records() as stream:
+            simulate(_read_job(Path(arguments[0])), on_round=partial(_report, stream))
     except SegfedError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -136,10 +141,25 @@ def _read_job(path: Path) -> FederationJob:
         ) from None
 
 
-def _report(record: RoundRecord) -> None:
-    """One line for the caller's progress display."""
-    sys.stdout.write(record.model_dump_json() + "\n")
+@contextlib.contextmanager
+def _stdout_for_records() -> Iterator[TextIO]:
+    """The caller's stdout; meanwhile all that a library prints there goes to stderr."""
     sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(os.dup(stdout), "w", encoding="utf-8") as stream:
+            yield stream
+    finally:
+        sys.stdout.flush()
+        os.dup2(stdout, 1)
+        os.close(stdout)
+
+
+def _report(stream: TextIO, record: RoundRecord) -> None:
+    """One line for the caller's progress display."""
+    stream.write(record.model_dump_json() + "\n")
+    stream.flush()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -33,14 +34,30 @@ def call(tmp_path, job):
     return main([str(path)])
 
 
-def test_a_job_prints_one_line_of_json_for_each_round(tmp_path, job, capsys):
+def test_a_job_prints_one_line_of_json_for_each_round(tmp_path, job, capfd):
     assert call(tmp_path, job) == 0
 
-    lines = capsys.readouterr().out.splitlines()
+    lines = capfd.readouterr().out.splitlines()
     records = [RoundRecord.model_validate_json(line) for line in lines]
     assert [record.round for record in records] == [1, 2, 3]
     assert set(records[0].sites) == {"north", "southern"}
     assert json.loads((tmp_path / "run" / "state.json").read_text())["finished"]
+
+
+def test_what_a_library_prints_goes_to_the_log_and_not_among_the_records(
+    tmp_path, job, capfd, monkeypatch
+):
+    def simulate(_job, *, on_round):
+        os.write(1, b"a notice from C\n")
+        on_round(RoundRecord(round=1, loss=None, validation_dice=None, sites={}, seconds=1.0))
+
+    monkeypatch.setattr("federation.simulation.simulate", simulate)
+
+    assert call(tmp_path, job) == 0
+
+    out, err = capfd.readouterr()
+    assert RoundRecord.model_validate_json(out).round == 1
+    assert err == "a notice from C\n"
 
 
 def test_a_site_listed_twice_is_refused(tmp_path, job, capsys):

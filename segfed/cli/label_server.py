@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import getpass
 import importlib.util
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import httpx
 
+from segfed.cli.processes import die_with_parent
 from segfed.cli.server_folder import temporary_folder
 from segfed.errors import ServerError
 from segfed.files import write_text
@@ -36,7 +34,6 @@ _SWITCHES = {
     "MONAI_LABEL_TRACKING_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-_PR_SET_PDEATHSIG = 1
 _MOST_LOG_BYTES = 1024**2
 
 
@@ -166,7 +163,7 @@ def running_server(
             stdout=log,
             stderr=log,
             pass_fds=(lock,),
-            preexec_fn=_die_with_parent(),
+            preexec_fn=die_with_parent(),
         ) as process,
     ):
         server = RunningServer(f"http://{HOST}:{port}", process, log)
@@ -225,14 +222,6 @@ def _free_port(port: int) -> int:
                 "listens. Choose another with --port, or end the program that has this one."
             ) from error
         return int(probe.getsockname()[1])
-
-
-def _die_with_parent() -> Callable[[], int] | None:
-    """What the child does first: ask Linux for SIGTERM when its parent dies, however it dies."""
-    if sys.platform != "linux":
-        return None
-    # Looked up here: between fork and exec nothing but the call itself may happen.
-    return partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(process: subprocess.Popen[bytes], *, grace_seconds: float = 10.0) -> None:

@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from segfed.cli.processes import die_with_parent
 from segfed.errors import FederationError
 from segfed.files import write_text
 from segfed.protocol import FederationJob, FederationState, RoundRecord
@@ -17,7 +20,8 @@ def launch_federation(
 ) -> FederationState:
     """Simulate one federated training in a child process and follow its rounds.
 
-    A child whose parent was killed ends at its next round, when its output finds no reader.
+    A child whose parent was killed ends with it on Linux; elsewhere at its next round, when its
+    output finds no reader.
 
     Args:
         job: Manifest, site folders, initial weights and run folder.
@@ -27,25 +31,39 @@ def launch_federation(
         The final state, as the run folder's ``state.json`` holds it.
 
     Raises:
-        FederationError: If the process fails; the message quotes the end of its log, which lies
-            in the run folder as ``federation.log``.
+        FederationError: If the process fails, quoting the end of its log, which lies in the run
+            folder as ``federation.log``; or if it writes anything but records of rounds.
     """
     job_path, log_path = job.out / "job.json", job.out / "federation.log"
     write_text(job_path, job.model_dump_json(indent=2) + "\n")
     command = [sys.executable, "-m", "federation.simulation", str(job_path)]
     with (
         log_path.open("ab") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as process,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, preexec_fn=die_with_parent()
+        ) as process,
     ):
         try:
             for line in process.stdout or ():
-                on_round(RoundRecord.model_validate_json(line))
+                on_round(_read_record(line, log_path))
         except BaseException:
             process.terminate()
             raise
     if process.returncode != 0:
         raise FederationError(_failure(process.returncode, log_path))
     return FederationState.model_validate_json((job.out / "state.json").read_bytes())
+
+
+def _read_record(line: bytes, log_path: Path) -> RoundRecord:
+    """The round that a line of the child's output tells of."""
+    try:
+        return RoundRecord.model_validate_json(line)
+    except ValidationError:
+        raise FederationError(
+            f"The federation wrote {line[:80]!r}, expected the record of a round. Its log "
+            f"{log_path} may say why. Correct that and run the command again: finished rounds are "
+            "kept."
+        ) from None
 
 
 def _failure(code: int, log_path: Path) -> str:
