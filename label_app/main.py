@@ -30,9 +30,8 @@ class SegfedLabelApp(MONAILabelApp):
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
-        self._store = SiteDatastore(
-            Path(studies).parent, reader=conf.get("reader") or getpass.getuser()
-        )
+        reader = conf.get("reader") or getpass.getuser()
+        self._store = SiteDatastore(Path(studies).parent, reader=lambda: reader)
         self._device = conf.get("device", "auto")
         task = self._store.site.task
         super().__init__(

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ _FINAL = DefaultLabelTag.FINAL.value
 
 
 class SiteDatastore(ReadOnlyDatastore):
-    """One reader's view of a site.
+    """The site as the reader who asks may see it.
 
     It keeps nothing in memory and owns no file: cases come from the site's list, labels go to
     its ledger. So a case that is imported while the server runs appears by itself, and a server
@@ -33,10 +34,21 @@ class SiteDatastore(ReadOnlyDatastore):
     is refused.
     """
 
-    def __init__(self, site_folder: Path, *, reader: str) -> None:
+    def __init__(self, site_folder: Path, *, reader: Callable[[], str]) -> None:
+        """Open a site.
+
+        Args:
+            site_folder: The site.
+            reader: Says whose request is being answered.
+        """
         self.site_folder = site_folder
-        self.reader = reader
+        self._reader = reader
         self._log = ReadingLog(self.site.ledger().path)
+
+    @property
+    def reader(self) -> str:
+        """Whose request is being answered."""
+        return self._reader()
 
     @property
     def site(self) -> Site:

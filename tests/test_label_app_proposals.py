@@ -39,7 +39,7 @@ def site(tmp_path):
 
 @pytest.fixture
 def proposer(site):
-    return Proposer(SiteDatastore(site.folder, reader="ann"), device="cpu")
+    return Proposer(SiteDatastore(site.folder, reader=lambda: "ann"), device="cpu")
 
 
 def ask(proposer, case_id="case0", **wishes):
@@ -84,7 +84,7 @@ def test_a_case_to_be_drawn_by_hand_comes_with_an_empty_mask(site, proposer, tmp
 @pytest.mark.parametrize("arm", [None, "assisted"])
 def test_nobody_sees_a_proposal_for_a_validation_or_test_case(tmp_path, arm):
     site = make_site(tmp_path, splits=("validation", "test"))
-    store = SiteDatastore(site.folder, reader="ann")
+    store = SiteDatastore(site.folder, reader=lambda: "ann")
     publish_untrained(site, tmp_path)
     for case in site.cases:
         if arm:

@@ -23,7 +23,7 @@ def site(tmp_path):
 
 @pytest.fixture
 def store(site):
-    return SiteDatastore(site.folder, reader="ann")
+    return SiteDatastore(site.folder, reader=lambda: "ann")
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_slicer_learns_the_images_name_and_checksum_but_no_path(site, store):
 
 def test_only_the_readers_own_submission_can_be_had(site, store, upload):
     save(store, upload(make_label()))
-    bob = SiteDatastore(site.folder, reader="bob")
+    bob = SiteDatastore(site.folder, reader=lambda: "bob")
 
     assert store.get_label_uri("case0", "final").startswith(str(site.folder / "labels"))
     assert store.get_label_uri("case0", "original") == ""
