@@ -34,7 +34,7 @@ from segfed.engine import (
 )
 from segfed.engine.device import has_bfloat16_units
 from segfed.sites import LabelledCase, load_site, load_task, select_labels
-from segfed.sites.imports import import_msd
+from segfed.sites.imports import DataFormat, import_data_set
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "hippocampus"
@@ -52,7 +52,7 @@ N_SCORINGS = 6
 
 def labelled_cases(data: Path, folder: Path) -> tuple[LabelledCase, ...]:
     """Every case of the Decathlon folder, imported into one site."""
-    import_msd(data, folder, task=TASK, sites={"all": None})
+    import_data_set(data, folder, data_format=DataFormat.MSD, task=TASK, sites={"all": None})
     site = load_site(folder / "all")
     return tuple(
         labelled

@@ -91,9 +91,10 @@ def test_a_misspelt_rule_for_sites_is_a_usage_error(tmp_path, text, monkeypatch)
 def test_label_values_of_two_years_are_never_guessed(tmp_path, monkeypatch):
     arguments = ["site", "import", str(tmp_path), "--out", str(tmp_path / "sites")]
 
-    code, _ = fail([*arguments, "--format", "brats", "--task", "brain_tumor"], monkeypatch)
+    code, text = fail([*arguments, "--format", "brats", "--task", "brain_tumor"], monkeypatch)
 
-    assert code == 2
+    assert code == 1
+    assert "Name it with --source" in " ".join(text.split())
 
 
 def test_scores_of_two_folders(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from segfed.errors import CaseError, ConfigError, LabelError
 from segfed.sites import check_site, load_site, load_task, select_labels
-from segfed.sites.imports import find_brats, import_brats
+from segfed.sites.imports import DataFormat, find_brats, import_data_set
 from segfed.volumes import read_channels, read_label, write_image, write_label
 from tests.sites_samples import make_image, make_label
 
@@ -20,6 +20,12 @@ def write_brats(folder, case_id, suffixes, *, core_value=2):
         write_image(make_image(seed), folder / case_id / f"{case_id}{suffix}.nii.gz")
     write_label(make_label(core_value), folder / case_id / f"{case_id}{suffixes[0][0]}seg.nii.gz")
     return folder
+
+
+def run_import(folder, sites_root, **options):
+    return import_data_set(
+        folder, sites_root, data_format=DataFormat.BRATS, task="brain_tumor", **options
+    )
 
 
 def test_names_of_every_year_are_understood(tmp_path):
@@ -41,8 +47,8 @@ def test_labels_are_read_by_the_declared_year(tmp_path):
     )
 
     with pytest.raises(LabelError, match=r"BraTS2021_00002.*\[4\].*'brats2023'"):
-        import_brats(folder, tmp_path, source="brats2023", sites={"x": None})
-    import_brats(folder, tmp_path, source="brats2021", sites={"x": None})
+        run_import(folder, tmp_path, source="brats2023", sites={"x": None})
+    run_import(folder, tmp_path, source="brats2021", sites={"x": None})
 
     (labelled,) = select_labels(load_site(tmp_path / "x"), split="train", arm="manual")
     assert np.unique(read_label(labelled.label_path).data).tolist() == [0, 1, 3]
@@ -52,7 +58,7 @@ def test_a_missing_channel_is_named_with_its_case(tmp_path):
     folder = write_brats(tmp_path / "in", "BraTS2021_00002", ["_t1", "_t1ce", "_flair"])
 
     with pytest.raises(CaseError, match="BraTS2021_00002 has no image of channel t2w"):
-        import_brats(folder, tmp_path, source="brats2021", sites={"x": None})
+        run_import(folder, tmp_path, source="brats2021", sites={"x": None})
 
 
 @pytest.mark.parametrize(
@@ -74,7 +80,7 @@ def test_a_folder_without_cases_is_refused(tmp_path):
 def test_the_real_case_with_float_labels_a_capital_and_lps_axes(tmp_path, shared_data):
     folder = shared_data("brats_case")
 
-    import_brats(folder, tmp_path, source="brats2023", sites={"x": None})
+    run_import(folder, tmp_path, source="brats2023", sites={"x": None})
 
     site = load_site(tmp_path / "x")
     assert check_site(site) == ()

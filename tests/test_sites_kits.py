@@ -7,7 +7,7 @@ import pytest
 
 from segfed.errors import CaseError, ConfigError
 from segfed.sites import load_site, load_task, select_labels
-from segfed.sites.imports import find_kits, import_kits, read_source_label
+from segfed.sites.imports import DataFormat, find_kits, import_data_set, read_source_label
 from segfed.volumes import read_label, write_image, write_label
 from tests.sites_samples import make_image, make_label
 
@@ -18,6 +18,17 @@ def write_kits(folder, *, core_value=2):
         write_image(make_image(number), case / "imaging.nii.gz")
         write_label(make_label(core_value), case / "segmentation.nii.gz")
     return folder
+
+
+def run_import(folder, sites_root, **options):
+    return import_data_set(
+        folder, sites_root, data_format=DataFormat.KITS, task="kidney_tumor", **options
+    )
+
+
+def test_without_the_year_of_the_labels_nothing_is_imported(tmp_path):
+    with pytest.raises(ConfigError, match=r"Nothing says where the labels of .* come from"):
+        run_import(write_kits(tmp_path / "kits"), tmp_path / "sites", sites={"x": None})
 
 
 @pytest.mark.parametrize("inner", ["", "data", "dataset"])
@@ -35,7 +46,7 @@ def test_cases_arrive_at_the_sites_of_a_table(tmp_path):
     table = tmp_path / "table.csv"
     table.write_text("case_id,site,split\ncase_00000,x,train\ncase_00002,y,test\n")
 
-    summary = import_kits(
+    summary = run_import(
         write_kits(tmp_path / "kits", core_value=3), tmp_path, source="kits23", table=table
     )
 
@@ -49,7 +60,7 @@ def test_a_case_without_an_image_is_refused_by_name_before_anything_is_written(t
     (folder / "case_00001/imaging.nii.gz").unlink()
 
     with pytest.raises(CaseError, match="case_00001 has no image of channel ct"):
-        import_kits(folder, tmp_path / "sites", source="kits19", sites={"x": None})
+        run_import(folder, tmp_path / "sites", source="kits19", sites={"x": None})
     assert not (tmp_path / "sites").exists()
 
 

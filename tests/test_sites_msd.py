@@ -9,7 +9,7 @@ import pytest
 
 from segfed.errors import ConfigError
 from segfed.sites import check_site, load_site, select_labels
-from segfed.sites.imports import find_msd, import_msd
+from segfed.sites.imports import DataFormat, find_msd, import_data_set
 from segfed.sites.tasks import load_task
 from segfed.volumes import read_image, read_label, write_image, write_label
 from tests.sites_samples import make_image, make_label
@@ -37,10 +37,14 @@ def write_msd(folder: Path, **changes: object) -> Path:
     return folder
 
 
-def test_cases_come_from_the_list_without_the_twins_of_macos(tmp_path):
-    summary = import_msd(
-        write_msd(tmp_path / "msd"), tmp_path, task=HIPPOCAMPUS, sites={"a": 2, "b": 1}
+def run_import(folder, sites_root, **options):
+    return import_data_set(
+        folder, sites_root, data_format=DataFormat.MSD, task=HIPPOCAMPUS, **options
     )
+
+
+def test_cases_come_from_the_list_without_the_twins_of_macos(tmp_path):
+    summary = run_import(write_msd(tmp_path / "msd"), tmp_path, sites={"a": 2, "b": 1})
 
     assert summary.n_new == 3
     assert sum(summary.counts["a"].values()) == 2
@@ -51,7 +55,7 @@ def test_a_table_places_cases(tmp_path):
     table = tmp_path / "table.csv"
     table.write_text("case_id,site,split\nbean_002,x,test\n")
 
-    summary = import_msd(write_msd(tmp_path / "msd"), tmp_path, task=HIPPOCAMPUS, table=table)
+    summary = run_import(write_msd(tmp_path / "msd"), tmp_path, table=table)
 
     assert summary.counts == {"x": {"test": 1}}
     assert summary.left_out == ("bean_001", "bean_003")
@@ -81,9 +85,7 @@ def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
 def test_the_real_hippocampus_set_goes_into_four_uneven_sites(tmp_path, shared_data):
     folder = shared_data("hippocampus")
 
-    summary = import_msd(
-        folder, tmp_path, task=HIPPOCAMPUS, sites={"a": 100, "b": 50, "c": 30, "d": 20}, seed=0
-    )
+    summary = run_import(folder, tmp_path, sites={"a": 100, "b": 50, "c": 30, "d": 20}, seed=0)
 
     # test: max(20 %, 8), validation: max(10 %, 2)
     assert summary.counts == {

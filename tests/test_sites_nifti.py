@@ -6,7 +6,7 @@ import pytest
 
 from segfed.errors import CaseError, ConfigError
 from segfed.sites import load_site, select_labels
-from segfed.sites.imports import import_nifti
+from segfed.sites.imports import DataFormat, import_data_set
 from segfed.volumes import write_image, write_label
 from tests.sites_samples import make_image, make_label, write_task
 
@@ -20,7 +20,8 @@ def write_files(folder):
 def run_import(folder, text, **options):
     table = folder / "table.csv"
     table.write_text(text)
-    return import_nifti(table, folder / "sites", **({"task": write_task(folder)} | options))
+    options = {"task": write_task(folder)} | options
+    return import_data_set(table, folder / "sites", data_format=DataFormat.NIFTI, **options)
 
 
 def test_one_table_says_everything_with_paths_relative_to_it(tmp_path):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import typer
 from rich.table import Table
@@ -15,24 +14,10 @@ from rich.table import Table
 from segfed.cli import console
 from segfed.protocol import Split
 from segfed.settings import validated
-from segfed.sites import Site, SiteSettings, create_site, imports, load_site
-from segfed.sites.imports import ImportSummary
-from segfed.sites.tasks import TASK_SOURCE
+from segfed.sites import Site, SiteSettings, create_site, load_site
+from segfed.sites.imports import DataFormat, import_data_set
 
 app = typer.Typer(no_args_is_help=True, help="A hospital's folder: its cases, labels and policy.")
-
-
-class Format(StrEnum):
-    """How a data set lies on disk."""
-
-    MSD = "msd"
-    BRATS = "brats"
-    KITS = "kits"
-    NIFTI = "nifti"
-
-
-_DEFAULT_SOURCE = {Format.MSD: "msd", Format.NIFTI: TASK_SOURCE}
-"""Formats whose label values mean the same in every data set; the others must say."""
 
 
 @app.command("init")
@@ -68,7 +53,9 @@ def import_(
     out: Annotated[
         Path, typer.Option("--out", help="Folder of the site folders, which are created as needed.")
     ],
-    data_format: Annotated[Format, typer.Option("--format", help="How the data set lies on disk.")],
+    data_format: Annotated[
+        DataFormat, typer.Option("--format", help="How the data set lies on disk.")
+    ],
     task: Annotated[str, typer.Option("--task", help="Built-in task, or path of a task file.")],
     labels_from: Annotated[
         str | None,
@@ -91,32 +78,19 @@ def import_(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the split into sites.")] = 0,
 ) -> None:
     """Read a published data set into sites; a case is there whole or not at all."""
-    declared = labels_from or _DEFAULT_SOURCE.get(data_format)
-    if declared is None:
-        raise typer.BadParameter(
-            f"--format {data_format} needs --source: the same label value means different things "
-            "in different years"
-        )
-    if data_format is Format.NIFTI and table is not None:
-        raise typer.BadParameter("with --format nifti the table is the argument itself")
     with console.progress_bars() as progress:
         bar = progress.add_task("import", total=None, note="")
-        arguments: dict[str, Any] = {
-            "task": task,
-            "source": declared,
-            "sites": _parse_sites(sites) if sites else None,
-            "seed": seed,
-            "on_case": lambda done, total: progress.update(bar, completed=done, total=total),
-        }
-        if data_format is Format.NIFTI:
-            summary = imports.import_nifti(source, out, **arguments)
-        else:
-            readers: dict[Format, Callable[..., ImportSummary]] = {
-                Format.MSD: imports.import_msd,
-                Format.BRATS: imports.import_brats,
-                Format.KITS: imports.import_kits,
-            }
-            summary = readers[data_format](source, out, table=table, **arguments)
+        summary = import_data_set(
+            source,
+            out,
+            data_format=data_format,
+            task=task,
+            source=labels_from,
+            table=table,
+            sites=_parse_sites(sites) if sites else None,
+            seed=seed,
+            on_case=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
     console.out.print(counts_table(summary.counts))
     console.out.print(
         f"{summary.n_new} cases imported, {summary.n_known} were there already, "

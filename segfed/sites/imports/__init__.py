@@ -1,9 +1,9 @@
 """Data sets as others publish them, read into sites."""
 
-from segfed.sites.imports.brats import find_brats, import_brats
-from segfed.sites.imports.kits import find_kits, import_kits
-from segfed.sites.imports.msd import find_msd, import_msd
-from segfed.sites.imports.nifti import import_nifti
+from segfed.sites.imports.brats import find_brats
+from segfed.sites.imports.data_set import DataFormat, import_data_set
+from segfed.sites.imports.kits import find_kits
+from segfed.sites.imports.msd import find_msd
 from segfed.sites.imports.placement import Placement, place_cases
 from segfed.sites.imports.source import (
     ImportSummary,
@@ -14,6 +14,7 @@ from segfed.sites.imports.source import (
 )
 
 __all__ = [
+    "DataFormat",
     "ImportSummary",
     "OnCase",
     "Placement",
@@ -21,11 +22,8 @@ __all__ = [
     "find_brats",
     "find_kits",
     "find_msd",
-    "import_brats",
     "import_cases",
-    "import_kits",
-    "import_msd",
-    "import_nifti",
+    "import_data_set",
     "place_cases",
     "read_source_label",
 ]

@@ -3,62 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from segfed.errors import CaseError, ConfigError
-from segfed.sites.imports.placement import read_rows
-from segfed.sites.imports.source import ImportSummary, OnCase, SourceCase, import_cases
-from segfed.sites.tasks import Task, load_task
+from segfed.sites.imports.source import SourceCase
+from segfed.sites.tasks import Task
 
 _FILE_NAME = re.compile(r"(?P<case>.+)[-_](?P<channel>[A-Za-z0-9]+)\.nii(\.gz)?")
 _TIMEPOINT = re.compile(r"(?P<patient>BraTS-\w+-\d{5})-\d{3}")
 """Since 2023 a case's name ends with the number of the patient's scan."""
 
 
-def import_brats(
-    folder: Path,
-    sites_root: Path,
-    *,
-    source: str,
-    task: str | Path = "brain_tumor",
-    table: Path | None = None,
-    sites: Mapping[str, int | None] | None = None,
-    seed: int = 0,
-    on_case: OnCase | None = None,
-) -> ImportSummary:
-    """Read BraTS cases into sites.
+def find_brats(folder: Path, *, task: Task) -> tuple[SourceCase, ...]:
+    """The cases below a folder; channels go by name or alias, in any case (``t2W``).
 
     Args:
         folder: A case's folder, or a folder of such folders.
-        sites_root: Folder of the site folders.
-        source: ``brats2021``, ``brats2023``, …: what the label values mean. It is never guessed
-            from them: 4 is enhancing tumor in one year and a resection cavity in another.
-        task: Built-in task or task file.
-        table: CSV with ``case_id`` and any of ``site``, ``split``, ``patient_id``.
-        sites: Without a column ``site``: cases per site, see `place_cases`.
-        seed: Seed of the rules.
-        on_case: See `import_cases`, which also says what is refused.
-
-    Raises:
-        ConfigError: If there is no case in the folder.
-        CaseError: If a file is no channel of the task, or two files are the same channel.
-    """
-    found = find_brats(folder, task=load_task(task))
-    return import_cases(
-        found,
-        sites_root=sites_root,
-        task=task,
-        source=source,
-        rows=read_rows(table) if table else [],
-        sites=sites,
-        seed=seed,
-        on_case=on_case,
-    )
-
-
-def find_brats(folder: Path, *, task: Task) -> tuple[SourceCase, ...]:
-    """The cases below a folder; channels go by name or alias, in any case (``t2W``).
+        task: Names the channels.
 
     Raises:
         ConfigError: If there is no case below the folder.

@@ -3,57 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from segfed.errors import ConfigError
-from segfed.sites.imports.placement import read_rows
-from segfed.sites.imports.source import ImportSummary, OnCase, SourceCase, import_cases
-from segfed.sites.tasks import Task, load_task
-
-
-def import_msd(
-    folder: Path,
-    sites_root: Path,
-    *,
-    task: str | Path,
-    source: str = "msd",
-    table: Path | None = None,
-    sites: Mapping[str, int | None] | None = None,
-    seed: int = 0,
-    on_case: OnCase | None = None,
-) -> ImportSummary:
-    """Read the training cases of a Decathlon folder into sites.
-
-    Args:
-        folder: The folder with ``dataset.json``.
-        sites_root: Folder of the site folders.
-        task: Built-in task or task file, with one channel.
-        source: The task's table for the label values.
-        table: CSV with ``case_id`` and any of ``site``, ``split``, ``patient_id``.
-        sites: Without a column ``site``: cases per site, see `place_cases`.
-        seed: Seed of the rules.
-        on_case: See `import_cases`, which also says what is refused.
-
-    Raises:
-        ConfigError: If ``dataset.json`` is missing, damaged, or contradicts the task.
-    """
-    found = find_msd(folder, task=load_task(task), source=source)
-    return import_cases(
-        found,
-        sites_root=sites_root,
-        task=task,
-        source=source,
-        rows=read_rows(table) if table else [],
-        sites=sites,
-        seed=seed,
-        on_case=on_case,
-    )
+from segfed.sites.imports.source import SourceCase
+from segfed.sites.tasks import Task
 
 
 def find_msd(folder: Path, *, task: Task, source: str = "msd") -> tuple[SourceCase, ...]:
     """The training cases that a ``dataset.json`` lists.
+
+    Args:
+        folder: The folder with ``dataset.json``.
+        task: A task with one channel.
+        source: The task's table for the label values.
 
     Raises:
         ConfigError: If the file is missing, damaged, or contradicts the task.

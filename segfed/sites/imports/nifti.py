@@ -2,56 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segfed.errors import ConfigError
 from segfed.sites.imports.placement import TABLE_COLUMNS, read_rows
-from segfed.sites.imports.source import ImportSummary, OnCase, SourceCase, import_cases
-from segfed.sites.tasks import TASK_SOURCE, Task, load_task
+from segfed.sites.imports.source import SourceCase
+from segfed.sites.tasks import Task
 
 
-def import_nifti(
-    table: Path,
-    sites_root: Path,
-    *,
-    task: str | Path,
-    source: str = TASK_SOURCE,
-    sites: Mapping[str, int | None] | None = None,
-    seed: int = 0,
-    on_case: OnCase | None = None,
-) -> ImportSummary:
-    """Read the images and labels of a table into sites.
+def read_table(table: Path, *, task: Task) -> list[dict[str, str]]:
+    """The lines of a table of images and labels.
 
     Args:
         table: CSV with ``case_id``, a column for each channel (or ``image``, where the task has
-            one channel), and any of ``label``, ``patient_id``, ``site``, ``split``. Paths are
-            relative to the table.
-        sites_root: Folder of the site folders.
-        task: Built-in task or task file.
-        source: The task's table for the label values; by default they are the task's own.
-        sites: Without a column ``site``: cases per site, see `place_cases`.
-        seed: Seed of the rules.
-        on_case: See `import_cases`, which also says what is refused.
+            one channel), and any of ``label``, ``patient_id``, ``site``, ``split``.
+        task: Names the channels.
 
     Raises:
-        ConfigError: If the table has an unknown column or none for a channel.
+        ConfigError: If the table has an unknown column.
     """
-    definition = load_task(task)
-    aliases = [*definition.channels, *definition.channel_aliases, "label"]
-    single = ["image"] if len(definition.channels) == 1 else []
-    rows = read_rows(table, columns=[*TABLE_COLUMNS, *single, *aliases])
-    found = [_source_case(row, table, definition) for row in rows]
-    return import_cases(
-        found,
-        sites_root=sites_root,
-        task=task,
-        source=source,
-        rows=rows,
-        sites=sites,
-        seed=seed,
-        on_case=on_case,
-    )
+    aliases = [*task.channels, *task.channel_aliases, "label"]
+    single = ["image"] if len(task.channels) == 1 else []
+    return read_rows(table, columns=[*TABLE_COLUMNS, *single, *aliases])
+
+
+def find_nifti(
+    rows: Sequence[Mapping[str, str]], *, table: Path, task: Task
+) -> tuple[SourceCase, ...]:
+    """The cases of a table; its paths are relative to it.
+
+    Raises:
+        ConfigError: If two columns give the same channel.
+    """
+    return tuple(_source_case(row, table, task) for row in rows)
 
 
 def _source_case(row: Mapping[str, str], table: Path, task: Task) -> SourceCase:
