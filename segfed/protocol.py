@@ -148,6 +148,8 @@ class FederationJob(Settings):
     """Run folder: ``round_NNN.safetensors``, ``state.json``, ``metrics.jsonl``."""
 
     device: str = "auto"
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads that compute on the CPU; as many as there are cores unless stated."""
 
 
 class RoundRecord(Settings):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -40,7 +41,11 @@ def launch_federation(
     with (
         log_path.open("ab") as log,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, preexec_fn=die_with_parent()
+            command,
+            env=_environment(os.environ, threads=job.threads),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            preexec_fn=die_with_parent(),
         ) as process,
     ):
         try:
@@ -52,6 +57,11 @@ def launch_federation(
     if process.returncode != 0:
         raise FederationError(_failure(process.returncode, log_path))
     return FederationState.model_validate_json((job.out / "state.json").read_bytes())
+
+
+def _environment(inherited: Mapping[str, str], *, threads: int | None) -> dict[str, str]:
+    """This process's environment, with the number of threads that torch may use."""
+    return dict(inherited) | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
 
 
 def _read_record(line: bytes, log_path: Path) -> RoundRecord:

@@ -21,6 +21,14 @@ def run(
     out: Annotated[
         Path | None, typer.Option("--out", help="Run folder; default: runs/<name of the study>.")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Models to train at once; default: one on a GPU, else one a core, at most 4.",
+        ),
+    ] = None,
 ) -> None:
     """Train, score and report a study; what an earlier run finished is kept."""
     from segfed.cli.launch import launch_federation
@@ -36,6 +44,7 @@ def run(
             out=folder,
             launch_federation=launch_federation,
             on_event=StudyProgress(progress),
+            workers=workers,
         )
     if settings.train_split == "warmup":
         console.out.print(

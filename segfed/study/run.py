@@ -43,5 +43,8 @@ class StudyRun:
     device: torch.device
     """Where it computes; results of another device are computed again."""
 
+    workers: int
+    """Models that are trained or scored at the same time."""
+
     launch_federation: LaunchFederation
     on_event: OnEvent

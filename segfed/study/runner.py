@@ -12,6 +12,7 @@ from segfed.files import sha256_json
 from segfed.study.effort import label_rows
 from segfed.study.events import OnEvent, StudyChecked, ignore_event
 from segfed.study.models import ModelId, ensemble_models, trained_models, untrained_models
+from segfed.study.parallel import default_workers, for_each
 from segfed.study.preflight import SiteLabels, check_study
 from segfed.study.records import (
     LABELS_FILE,
@@ -51,6 +52,7 @@ def run_study(
     out: Path,
     launch_federation: LaunchFederation,
     on_event: OnEvent = ignore_event,
+    workers: int | None = None,
 ) -> Path:
     """Train, predict and score every model of a study; returns the run folder.
 
@@ -64,7 +66,8 @@ def run_study(
         settings: The study, as ``load_study`` reads it.
         out: The run folder; made if it is not there.
         launch_federation: Runs one federated training, as the command line provides it.
-        on_event: Told of the progress.
+        on_event: Told of the progress, by one thread at a time.
+        workers: Models to train or score at once; see `default_workers`.
 
     Raises:
         ConfigError: If study, task and sites contradict each other.
@@ -72,7 +75,7 @@ def run_study(
         TrainingError: If a training fails.
         FederationError: If a federated training fails.
     """
-    data = check_study(settings)
+    data, device = check_study(settings), select_device(settings.device)
     run = StudyRun(
         settings=settings,
         data=data,
@@ -80,14 +83,16 @@ def run_study(
         profile=study_profile(settings.evaluation.profile, data.task),
         out=out,
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
-        device=select_device(settings.device),
+        device=device,
+        workers=workers or default_workers(device),
         launch_federation=launch_federation,
         on_event=on_event,
     )
     on_event(_checked(run))
     records = _train_all(run)
     compared = records if _compares(settings) else ()
-    rows = [row for record in compared for row in _score(run, record, records)]
+    scored = for_each(run, lambda watched, record: _score(watched, record, records), compared)
+    rows = [row for model_rows in scored for row in model_rows]
     write_rows(out / LABELS_FILE, label_rows(data), LabelRow)
     write_rows(out / SCORES_FILE, rows, ScoreRow)
     write_study(out, _study_record(run, records))
@@ -105,10 +110,11 @@ def _train_all(run: StudyRun) -> tuple[ModelRecord, ...]:
     untrained = {
         model.seed: untrained_model(run, model) for model in untrained_models(run.settings)
     }
-    trained = [
-        train_model(run, model, untrained=untrained[model.seed])
-        for model in trained_models(run.settings, sites=names)
-    ]
+    trained = for_each(
+        run,
+        lambda watched, model: train_model(watched, model, untrained=untrained[model.seed]),
+        trained_models(run.settings, sites=names),
+    )
     ensembles = [_ensemble(model, trained) for model in ensemble_models(run.settings)]
     return (*untrained.values(), *trained, *ensembles)
 

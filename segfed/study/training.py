@@ -24,6 +24,7 @@ from segfed.protocol import Arm, FederationJob, Manifest, RoundRecord
 from segfed.sites import LabelledCase
 from segfed.study.events import TrainingAdvanced, TrainingFinished, TrainingStarted
 from segfed.study.models import ModelId
+from segfed.study.parallel import threads_per_worker
 from segfed.study.preflight import SiteLabels
 from segfed.study.records import INPUTS_FILE, WEIGHTS_FILE, ModelRecord
 from segfed.study.run import StudyRun
@@ -123,6 +124,7 @@ def _train_federated(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
         initial_weights=start,
         out=folder,
         device=run.settings.device,
+        threads=threads_per_worker(run.workers),
     )
     state = run.launch_federation(
         job,
