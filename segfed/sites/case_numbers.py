@@ -88,7 +88,7 @@ def case_numbers(
 
 def _mask(label: NDArray[np.integer[Any]], values: Sequence[int]) -> NDArray[np.bool_]:
     """Where a label holds one of some values; a byte a voxel, unlike ``numpy.isin``."""
-    mask = label == values[0]
+    mask: NDArray[np.bool_] = label == values[0]
     for value in values[1:]:
         mask |= label == value
     return mask
