@@ -184,9 +184,19 @@ def test_a_fingerprint_survives_its_file(site, tmp_path):
 def test_a_fingerprint_that_was_edited_is_refused(site, tmp_path):
     path = tmp_path / "f.json"
     write_fingerprint(fingerprint_site(site), path)
-    path.write_text(path.read_text().replace('"n_cases": 3', '"n_cases": 300'))
+    path.write_text(path.read_text().replace('"arm": "manual"', '"arm": "assisted"'))
 
     with pytest.raises(ConfigError, match="changed after it was written"):
+        read_fingerprint(path)
+
+
+@pytest.mark.parametrize(("found", "instead"), [('"n_cases": 3', '"n_cases": 30'), ("0.5", "-0.5")])
+def test_a_fingerprint_that_cannot_be_is_refused(site, tmp_path, found, instead):
+    path = tmp_path / "f.json"
+    write_fingerprint(fingerprint_site(site), path)
+    path.write_text(path.read_text().replace(found, instead, 1))
+
+    with pytest.raises(ConfigError, match=r"spacing_mm counts 3.*expected 30? positive"):
         read_fingerprint(path)
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 
 from segfed.errors import CaseError, ConfigError, SegfedError
 from segfed.files import sha256_json, write_json
@@ -66,6 +66,17 @@ class Fingerprint(Settings):
     withheld: tuple[str, ...]
     """Structures that fewer cases have than the site's policy asks for; none may have them."""
 
+    @model_validator(mode="after")
+    def _axes_are_of_the_cases(self) -> Self:
+        for name in ("spacing_mm", "size_voxels", "extent_mm"):
+            for axis in getattr(self, name):
+                if axis.total != self.n_cases or axis.values[0] <= 0:
+                    raise ValueError(
+                        f"{name} counts {axis.total} values from {axis.values[0]:g} upwards; "
+                        f"expected {self.n_cases} positive ones, one a case"
+                    )
+        return self
+
     @property
     def sha256(self) -> str:
         """Hash of the canonical JSON."""
@@ -111,14 +122,18 @@ def fingerprint_site(
     numbers: list[CaseNumbers] = []
     problems: list[str] = []
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        results = pool.map(partial(_measured, site, labels), cases)
-        for done, result in enumerate(results, start=1):
-            if isinstance(result, str):
-                problems.append(result)
-            else:
-                numbers.append(result)
-            if on_case:
-                on_case(done, len(cases))
+        try:
+            results = pool.map(partial(_measured, site, labels), cases)
+            for done, result in enumerate(results, start=1):
+                if isinstance(result, str):
+                    problems.append(result)
+                else:
+                    numbers.append(result)
+                if on_case:
+                    on_case(done, len(cases))
+        finally:
+            # Someone who stops the command does not want to wait for all the cases behind.
+            pool.shutdown(cancel_futures=True)
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise CaseError(
