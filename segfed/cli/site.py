@@ -11,7 +11,7 @@ from typing import Annotated, get_args
 import typer
 from rich.table import Table
 
-from segfed.cli import console
+from segfed.cli import console, planning
 from segfed.protocol import Split
 from segfed.settings import validated
 from segfed.sites import Site, SiteSettings, create_site, load_site
@@ -122,6 +122,10 @@ def check(
         console.out.print(f"{len(site.cases)} cases, {len(problems)} problems.")
     if problems:
         raise typer.Exit(1)
+
+
+app.command("fingerprint")(planning.fingerprint)
+app.command("plan")(planning.plan)
 
 
 def _parse_sites(text: str) -> Mapping[str, int | None]:

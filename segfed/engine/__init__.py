@@ -3,8 +3,10 @@
 from segfed.engine.bundle import Lineage, Model, load_bundle, write_bundle
 from segfed.engine.cache import PreparedCase, prepare
 from segfed.engine.device import select_device
+from segfed.engine.memory import training_bytes
 from segfed.engine.network import UNet, build_network
 from segfed.engine.plan import Plan, make_plan, read_plan
+from segfed.engine.planning import DataSummary, plan_for, plan_table, summarise
 from segfed.engine.prediction import predict_label, predict_scores, validation_dice
 from segfed.engine.training import LocalTrainer, TrainSummary, train_local
 from segfed.engine.weights import (
@@ -18,6 +20,7 @@ from segfed.engine.weights import (
 )
 
 __all__ = [
+    "DataSummary",
     "Lineage",
     "LocalTrainer",
     "Model",
@@ -32,14 +35,18 @@ __all__ = [
     "from_bytes",
     "load_bundle",
     "make_plan",
+    "plan_for",
+    "plan_table",
     "predict_label",
     "predict_scores",
     "prepare",
     "read_plan",
     "read_weights",
     "select_device",
+    "summarise",
     "to_bytes",
     "train_local",
+    "training_bytes",
     "validation_dice",
     "write_bundle",
     "write_weights",

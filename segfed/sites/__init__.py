@@ -2,6 +2,13 @@
 
 from segfed.sites.cases import Case
 from segfed.sites.check import Problem, check_site, require_ready
+from segfed.sites.fingerprint import (
+    Fingerprint,
+    fingerprint_site,
+    read_fingerprint,
+    write_fingerprint,
+)
+from segfed.sites.histograms import Histogram, merged
 from segfed.sites.images import add_case, hash_image
 from segfed.sites.labels import (
     LabelledCase,
@@ -19,6 +26,8 @@ from segfed.sites.tasks import PlanSettings, Task, list_tasks, load_task
 __all__ = [
     "Assignment",
     "Case",
+    "Fingerprint",
+    "Histogram",
     "LabelRecord",
     "LabelledCase",
     "Ledger",
@@ -36,12 +45,16 @@ __all__ = [
     "check_site",
     "checked_label",
     "create_site",
+    "fingerprint_site",
     "hash_image",
     "list_tasks",
     "load_site",
     "load_task",
+    "merged",
+    "read_fingerprint",
     "require_ready",
     "select_labels",
     "store_label",
     "submit_label",
+    "write_fingerprint",
 ]

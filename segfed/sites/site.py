@@ -35,7 +35,8 @@ class Policy(Settings):
     """Fewer training cases than this send no weights."""
 
     minimum_metric_cases: PositiveInt = 1
-    """Fewer scored cases than this send no metric values."""
+    """Fewer scored cases than this send no metric values; fewer training cases, or fewer cases with
+    a structure, enter no fingerprint."""
 
     minimum_rounds: PositiveInt = 1
     """Studies shorter than this are refused."""
