@@ -1,5 +1,15 @@
 """What a hospital has: tasks, the site folder, cases, labels and their ledger, imports."""
 
+from segfed.sites.accounts import (
+    Account,
+    Role,
+    add_account,
+    is_password,
+    read_accounts,
+    remove_account,
+    set_password,
+    signing_key,
+)
 from segfed.sites.cases import Case
 from segfed.sites.check import Problem, check_site, require_ready
 from segfed.sites.images import add_case, hash_image
@@ -17,6 +27,7 @@ from segfed.sites.splits import assign_splits
 from segfed.sites.tasks import PlanSettings, Task, list_tasks, load_task
 
 __all__ = [
+    "Account",
     "Assignment",
     "Case",
     "LabelRecord",
@@ -27,21 +38,28 @@ __all__ = [
     "PlanSettings",
     "Policy",
     "Problem",
+    "Role",
     "Site",
     "SiteSettings",
     "Status",
     "Task",
+    "add_account",
     "add_case",
     "assign_splits",
     "check_site",
     "checked_label",
     "create_site",
     "hash_image",
+    "is_password",
     "list_tasks",
     "load_site",
     "load_task",
+    "read_accounts",
+    "remove_account",
     "require_ready",
     "select_labels",
+    "set_password",
+    "signing_key",
     "store_label",
     "submit_label",
 ]
