@@ -8,12 +8,13 @@ import sys
 
 import pytest
 
-from segfed.cli.label_server import HOST, RunningServer, label_server
+from segfed.cli.label_listen import LOOPBACK, Listen
+from segfed.cli.label_server import RunningServer, label_server
 from segfed.errors import ServerError
 
 
 def test_a_port_that_another_server_has_is_refused(tmp_path):
-    with socket.create_server((HOST, 0)) as other:
+    with socket.create_server((LOOPBACK, 0)) as other:
         port = other.getsockname()[1]
 
         with (
@@ -42,9 +43,9 @@ def ended(tmp_path):
 
 def test_a_server_that_ends_by_itself_is_noticed_with_its_last_words(ended):
     with pytest.raises(ServerError, match=r"ended with code 7.*server\.log ends: Uvicorn"):
-        RunningServer("http://127.0.0.1:80", *ended).wait()
+        RunningServer(Listen(port=80), *ended).wait()
 
 
 def test_only_the_servers_own_word_says_that_it_has_the_port(ended):
-    assert RunningServer("http://127.0.0.1:80", *ended).is_listening()
-    assert not RunningServer("http://127.0.0.1:8", *ended).is_listening()
+    assert RunningServer(Listen(port=80), *ended).is_listening()
+    assert not RunningServer(Listen(port=8), *ended).is_listening()
