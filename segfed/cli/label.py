@@ -58,8 +58,8 @@ def serve(
     with running_server(folder, listen=listen, reader=reader, device=device) as server:
         console.out.print(
             f"Site {site.name} is served at {server.url}. In 3D Slicer open the MONAI Label "
-            "module, enter this address and press the round arrow beside it. Ctrl-C ends the "
-            "server.",
+            "module, enter this address and press the round arrow beside it; log in if asked. "
+            "Ctrl-C ends the server.",
             soft_wrap=True,
         )
         server.wait()
