@@ -144,6 +144,50 @@ def test_monai_labels_own_client_is_served_as_it_expects(server, site, tmp_path)
     assert client.next_sample("oldest_first", {})["id"] != sample["id"]
 
 
+@pytest.mark.parametrize(
+    ("name", "case_id", "arm", "origins"),
+    [
+        ("eve", "case3", "manual", {"manual"}),
+        ("fay", "case4", "assisted", {"ai_corrected", "ai_accepted"}),
+    ],
+)
+def test_a_reader_of_each_arm_goes_through_slicers_whole_sequence(
+    server, site, tmp_path, name, case_id, arm, origins
+):
+    from monailabel.client.client import MONAILabelClient
+
+    publish_untrained(site, tmp_path / "bundle")
+    add_account(site.folder, name=name, role="annotator", password=PASSWORD)
+    site.ledger().assign(name, case_id, arm)
+    client = MONAILabelClient(server.url, tmpdir=str(tmp_path), client_id=name)
+    client.update_auth(client.auth_token(name, PASSWORD))
+
+    info = client.info()
+    sample = client.next_sample(next(iter(info["strategies"])), {})
+    image = download_as_slicer(server, sample["id"])
+    objects = client.datastore()["objects"]
+    file, params = client.infer("bean", sample["id"], {"result_extension": ".nrrd"})
+    proposal = read_label(Path(file))
+    write_label(make_label(), tmp_path / "label.nii.gz")
+    saved = client.save_label(
+        sample["id"],
+        str(tmp_path / "label.nii.gz"),
+        params={"label_info": SEGMENTS, "model": "bean"},
+    )
+    after = client.info()
+
+    assert sample["id"] == case_id
+    assert sample["checksum"] == f"SHA256:{sha256_bytes(image)}"
+    assert "original" not in objects[case_id]["labels"]
+    assert bool(params["label_names"]) == bool(proposal.data.any())
+    assert ("model_sha256" in params) == (arm == "assisted")
+    assert saved["origin"] in origins
+    (record,) = site.ledger().records(case_id)
+    assert (record.reader, record.arm, record.origin in origins) == (name, arm, True)
+    assert after["datastore"]["completed"] == info["datastore"]["completed"] + 1
+    assert client.next_sample("oldest_first", {}) == {}, "nothing else is assigned"
+
+
 def download_as_slicer(server, case_id: str) -> bytes:
     """An image as Slicer downloads it: without any header of its own."""
     connection = http.client.HTTPSConnection(
