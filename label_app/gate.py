@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, get_args
 
 from cachetools import TTLCache
@@ -153,6 +154,21 @@ class Gate:
             self._at_once[address] -= 1
             if not self._at_once[address]:
                 del self._at_once[address]
+
+
+def guarded(app: ASGIApp, *, site_folder: Path, conf: Mapping[str, str]) -> Gate:
+    """An app behind the gate.
+
+    Args:
+        app: MONAI Label.
+        site_folder: The site whose accounts may log in.
+        conf: ``reader`` names the one reader of a server for their own machine; without it
+            readers log in. ``public_names`` lists host names, with blanks between them.
+    """
+    name = conf.get("reader")
+    # The one reader of a server without accounts keeps the site, and may do all there is to do.
+    door = Reader(name, "admin") if name else Desk(site_folder)
+    return Gate(app, door, public_names=conf.get("public_names", "").split())
 
 
 def _address(scope: Scope) -> str:

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from label_app import gate
-from label_app.gate import Gate
+from label_app.gate import Gate, guarded
 from label_app.login import Desk
 from label_app.reader import Reader, current_reader
 from label_app.routes import Route as Allowed
@@ -229,3 +229,15 @@ def test_what_is_not_http_gets_no_answer():
         raise AssertionError("passed the gate")
 
     asyncio.run(Gate(never, Reader("carol", "admin"))({"type": "websocket"}, never, never))
+
+
+def test_a_server_without_a_named_reader_asks_everybody_to_log_in(site_folder):
+    named = guarded(INNER, site_folder=site_folder, conf={"reader": "carol"})
+    unnamed = guarded(INNER, site_folder=site_folder, conf={"public_names": "a.example b.example"})
+
+    (carol,) = ask(named, ("GET", "/info/"))
+    (nobody,) = ask(unnamed, ("GET", "/info/", {"headers": {"host": "b.example"}}))
+    (elsewhere,) = ask(unnamed, ("GET", "/info/", {"headers": {"host": "c.example"}}))
+
+    assert carol.json()["reader"] == "carol"
+    assert (nobody.status_code, elsewhere.status_code) == (401, 403)
