@@ -44,7 +44,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::R
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Site:
-    site = make_site(tmp_path_factory.mktemp("site"), splits=("train",) * 5)
+    site = make_site(tmp_path_factory.mktemp("site"), splits=("train",) * 6)
     for name in ("ann", "bob"):
         add_account(site.folder, name=name, role="annotator", password=PASSWORD)
     return site
@@ -216,8 +216,8 @@ def test_two_readers_at_one_server_keep_their_own_names(server, site, context, t
         ("GET", "/info/"),
         ("POST", "/activelearning/oldest_first"),
         ("GET", "/datastore/?output=all"),
-        ("GET", "/datastore/image?image=case4"),
-        ("HEAD", "/datastore/image?image=case4"),
+        ("GET", "/datastore/image?image=case5"),
+        ("HEAD", "/datastore/image?image=case5"),
         ("GET", "/datastore/label?label=case1&tag=final"),
         ("PUT", "/datastore/label?image=case1"),
         ("POST", "/infer/bean?image=case1"),
@@ -282,7 +282,7 @@ def test_an_image_is_had_without_a_token_after_it_was_offered(server, ann, stran
 
     assert sha256_bytes(download_as_slicer(server, sample["id"])) in sample["checksum"]
     assert stranger.head("/datastore/image", params={"image": sample["id"]}).status_code == 200
-    assert stranger.get("/datastore/image", params={"image": "case4"}).status_code == 401
+    assert stranger.get("/datastore/image", params={"image": "case5"}).status_code == 401
     # A proxy on this machine cannot claim to ask for somebody else, nor can anybody through it.
     forged = {"x-forwarded-for": "10.1.2.3", "forwarded": "for=10.1.2.3"}
     as_reader = stranger.get("/datastore/image", params={"image": sample["id"]}, headers=forged)
