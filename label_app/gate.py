@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from label_app.bodies import Discreet, bounded, drain, noting, without_body
 from label_app.login import Desk, login_app
 from label_app.reader import Reader, asking
-from label_app.routes import AUTH, DOWNLOAD, NEXT_SAMPLE, Route, admit
+from label_app.routes import AUTH, DOWNLOAD, METHODS_WITH_BODY, NEXT_SAMPLE, Route, admit
 from segfed.sites import Role
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Gate:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or say why not."""
-        has_body = scope["method"] not in ("GET", "HEAD")
+        has_body = scope["method"] in METHODS_WITH_BODY
         try:
             with self._one_more(_address(scope)):
                 try:
