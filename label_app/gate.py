@@ -7,64 +7,171 @@ archive, and answers to whatever web page asks.
 
 from __future__ import annotations
 
-import re
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_args
 
+from cachetools import TTLCache
+from fastapi import HTTPException
+from starlette.datastructures import Headers, QueryParams
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_NAME = r"[A-Za-z0-9_-]{1,100}"
-ROUTES = (
-    ("GET", re.compile(r"/info/")),
-    ("POST", re.compile(rf"/activelearning/{_NAME}")),
-    ("GET", re.compile(r"/datastore/")),
-    ("GET", re.compile(r"/datastore/image")),
-    ("HEAD", re.compile(r"/datastore/image")),
-    ("GET", re.compile(r"/datastore/label")),
-    ("PUT", re.compile(r"/datastore/label")),
-    ("POST", re.compile(rf"/infer/{_NAME}")),
-)
-"""The requests of 3D Slicer's module that this server answers."""
+from label_app.bodies import Discreet, bounded, drain, noting, without_body
+from label_app.login import Desk, login_app
+from label_app.reader import Reader, asking
+from label_app.routes import AUTH, DOWNLOAD, METHODS_WITH_BODY, NEXT_SAMPLE, Route, admit
+from segfed.sites import Role
 
-MAX_BODY_BYTES = 256 * 1024**2
-"""A label of 512 x 512 x 1000 voxels has this many bytes before it is compressed."""
+logger = logging.getLogger(__name__)
 
-_LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
+GRANT_SECONDS = 1800.0
+MOST_AT_ONCE = 64
+"""Requests from one address at a time; Slicer sends one after the other."""
+
+_MOST_GRANTS = 10_000
+_ROLES = get_args(Role)
 
 
 class Gate:
-    """Passes on what 3D Slicer asks for, and answers everything else itself."""
+    """Passes on what 3D Slicer asks for, and answers everything else itself.
 
-    def __init__(self, app: ASGIApp) -> None:
+    3D Slicer downloads images without its login. So an image that was offered to a reader may be
+    had without one for a while, but only from the address of that reader.
+    """
+
+    def __init__(
+        self, app: ASGIApp, door: Desk | Reader, *, public_names: Collection[str] = ()
+    ) -> None:
+        """Guard an app.
+
+        Args:
+            app: MONAI Label.
+            door: Where readers log in, or the one reader of a server without accounts.
+            public_names: Under which host names, besides loopback, the server is reached.
+        """
         self._app = app
+        self._door = door
+        self._login = login_app(door) if isinstance(door, Desk) else None
+        self._names = frozenset(public_names)
+        self._grants = TTLCache(_MOST_GRANTS, GRANT_SECONDS)
+        self._at_once: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the server's start and end."""
-        if scope["type"] == "http":
-            refusal = refuse(scope)
-            if refusal is not None:
-                status, reason = refusal
-                await JSONResponse({"detail": reason}, status)(scope, receive, send)
-                return
-        elif scope["type"] != "lifespan":
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            answer = Discreet(scope, receive, send)
+            try:
+                await self._serve(scope, receive, answer.send)
+            except Exception:  # whatever it was, a stranger learns nothing of it
+                logger.exception("Error at %s %s", scope["method"], scope["path"])
+                await answer.send_error()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or say why not."""
+        has_body = scope["method"] in METHODS_WITH_BODY
+        try:
+            with self._one_more(_address(scope)):
+                try:
+                    route = admit(scope, public_names=self._names)
+                    body = (
+                        bounded(receive, most_bytes=route.max_body_bytes)
+                        if has_body
+                        else without_body(receive)
+                    )
+                    await self._pass(route, scope, body, send)
+                except HTTPException:
+                    if has_body:
+                        await drain(receive)
+                    raise
+        except HTTPException as refusal:
+            answer = JSONResponse({"detail": refusal.detail}, refusal.status_code, refusal.headers)
+            await answer(scope, receive, send)
+
+    async def _pass(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request to the login or, in its reader's name, to the app."""
+        if route in AUTH:
+            if self._login is None:
+                raise HTTPException(404, "This server asks for no login")
+            await self._login(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        reader = self._identify(route, scope)
+        if _ROLES.index(reader.role) < _ROLES.index(route.role):
+            raise HTTPException(
+                403,
+                f"Found an account with the role {reader.role}; expected {route.role} for this. "
+                "Ask the site's administrator.",
+            )
+        if route is NEXT_SAMPLE:
+            send = noting(send, lambda sample: self._grant(scope, reader, sample))
+        with asking(reader):
+            await self._app(scope, receive, send)
+
+    def _identify(self, route: Route, scope: Scope) -> Reader:
+        """Who asks.
+
+        Raises:
+            HTTPException: 401 if nobody knows.
+        """
+        if isinstance(self._door, Reader):
+            return self._door
+        authorization = Headers(scope=scope).get("authorization")
+        if authorization is None and route in DOWNLOAD:
+            image_id = QueryParams(scope["query_string"]).get("image")
+            granted = self._grants.get((_address(scope), image_id))
+            if granted is not None:
+                return self._door.still(granted)
+        return self._door.holder(authorization)
+
+    def _grant(self, scope: Scope, reader: Reader, sample: Any) -> None:
+        """Let the image of an offered sample be downloaded without a login."""
+        if isinstance(sample, dict) and "id" in sample:
+            self._grants[_address(scope), sample["id"]] = reader
+
+    @contextmanager
+    def _one_more(self, address: str) -> Iterator[None]:
+        """Count a request while it is answered.
+
+        Raises:
+            HTTPException: 503 if there are too many from its address.
+        """
+        if self._at_once[address] >= MOST_AT_ONCE:
+            raise HTTPException(
+                503,
+                f"Found {MOST_AT_ONCE} requests from this address at a time; expected fewer. Try "
+                "again in a minute.",
+                headers={"Retry-After": "60"},
+            )
+        self._at_once[address] += 1
+        try:
+            yield
+        finally:
+            self._at_once[address] -= 1
+            if not self._at_once[address]:
+                del self._at_once[address]
 
 
-def refuse(scope: Scope) -> tuple[int, str] | None:
-    """HTTP status and reason if a request may not pass; None if it may."""
-    method, path = scope["method"], scope["path"]
-    if not any(method == verb and route.fullmatch(path) for verb, route in ROUTES):
-        return 404, f"{method} {path} is not served here"
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    # Browsers name the page that sends a request, Slicer does not: no web page gets an answer.
-    if "origin" in headers:
-        return 403, "Requests from web pages are not answered"
-    # A web page can point its own host name at this machine; it cannot forge the name it sends.
-    if not _LOOPBACK.fullmatch(headers.get("host", "")):
-        return 403, "Only requests to this machine by its loopback address are answered"
-    if "transfer-encoding" in headers:
-        return 411, "A request must state the length of its body"
-    length = headers.get("content-length", "0")
-    if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
-        return 413, f"The request has {length} bytes; at most {MAX_BODY_BYTES} are taken"
-    return None
+def guarded(app: ASGIApp, *, site_folder: Path, conf: Mapping[str, str]) -> Gate:
+    """An app behind the gate.
+
+    Args:
+        app: MONAI Label.
+        site_folder: The site whose accounts may log in.
+        conf: ``reader`` names the one reader of a server for their own machine; without it
+            readers log in. ``public_names`` lists host names, with blanks between them.
+    """
+    name = conf.get("reader")
+    # The one reader of a server without accounts keeps the site, and may do all there is to do.
+    door = Reader(name, "admin") if name else Desk(site_folder)
+    return Gate(app, door, public_names=conf.get("public_names", "").split())
+
+
+def _address(scope: Scope) -> str:
+    """The peer's address, as the connection has it: what a proxy claims is not believed."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from label_app.proposals import Proposer
+from label_app.reader import current_reader
 from label_app.sampling import OldestFirst
 from label_app.store import SiteDatastore
+from label_app.wishes import allowed_wishes
 
 logger = logging.getLogger(__name__)
 
@@ -25,13 +26,12 @@ class SegfedLabelApp(MONAILabelApp):
     """Serves a site's cases to 3D Slicer and takes labels back.
 
     MONAI Label wants a direct subclass of its own class, in a file called ``main.py``. The
-    studies are the ``images`` folder of a site; ``--conf reader NAME`` says who works, by default
-    the operating system's user, and ``--conf device cpu`` where the model runs.
+    studies are the ``images`` folder of a site, and ``--conf device cpu`` says where the model
+    runs. Who works is known to the gate in front of it, request by request.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
-        reader = conf.get("reader") or getpass.getuser()
-        self._store = SiteDatastore(Path(studies).parent, reader=lambda: reader)
+        self._store = SiteDatastore(Path(studies).parent, reader=lambda: current_reader().name)
         self._device = conf.get("device", "auto")
         task = self._store.site.task
         super().__init__(
@@ -78,6 +78,7 @@ class SegfedLabelApp(MONAILabelApp):
         Raises:
             HTTPException: 404 for an unknown model or case, 422 if there can be no proposal.
         """
+        request = allowed_wishes(request, labels=self._store.site.task.labels)
         model = self._infers.get(request.get("model"))
         if model is None or not model.is_valid():
             raise HTTPException(
@@ -102,4 +103,4 @@ class SegfedLabelApp(MONAILabelApp):
 
     def on_init_complete(self) -> None:
         """Nothing to schedule: there are no scores to compute and no sessions to expire."""
-        logger.info("Serving site %s to reader %s", self._store.site.name, self._store.reader)
+        logger.info("Serving site %s", self._store.site.name)

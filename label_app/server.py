@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from monailabel.app import app as monai_label
+from monailabel.config import settings
 
-from label_app.gate import Gate
+from label_app.gate import guarded
 
-app = Gate(monai_label)
+app = guarded(
+    monai_label,
+    site_folder=Path(settings.MONAI_LABEL_STUDIES).parent,
+    conf=settings.MONAI_LABEL_APP_CONF,
+)

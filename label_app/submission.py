@@ -9,6 +9,7 @@ from pathlib import Path
 from label_app.origin import infer_provenance
 from label_app.reading_log import ReadingEvent
 from label_app.segments import task_label
+from label_app.upload import read_upload
 from segfed.errors import CaseError
 from segfed.sites import Case, LabelRecord, Site, checked_label, hash_image, submit_label
 from segfed.volumes import read_label
@@ -38,7 +39,9 @@ def submit_upload(
             task does not know. Nothing is recorded then, and the earlier label stays.
     """
     now, ledger = datetime.now(UTC), site.ledger()
-    label = checked_label(site, case, task_label(read_label(upload), label_info, site.task))
+    label = checked_label(
+        site, case, task_label(read_upload(upload, site, case), label_info, site.task)
+    )
     assignment = ledger.assignment(reader, case.case_id)
     last = last_record(site, case.case_id, reader=reader)
     made = infer_provenance(

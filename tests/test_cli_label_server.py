@@ -5,15 +5,20 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from segfed.cli.label_server import HOST, RunningServer, label_server
+from segfed.cli.label import app
+from segfed.cli.label_listen import LOOPBACK, Listen
+from segfed.cli.label_server import RunningServer, label_server, server_command
 from segfed.errors import ServerError
+from tests.sites_samples import make_site
 
 
 def test_a_port_that_another_server_has_is_refused(tmp_path):
-    with socket.create_server((HOST, 0)) as other:
+    with socket.create_server((LOOPBACK, 0)) as other:
         port = other.getsockname()[1]
 
         with (
@@ -42,9 +47,32 @@ def ended(tmp_path):
 
 def test_a_server_that_ends_by_itself_is_noticed_with_its_last_words(ended):
     with pytest.raises(ServerError, match=r"ended with code 7.*server\.log ends: Uvicorn"):
-        RunningServer("http://127.0.0.1:80", *ended).wait()
+        RunningServer(Listen(port=80), *ended).wait()
 
 
 def test_only_the_servers_own_word_says_that_it_has_the_port(ended):
-    assert RunningServer("http://127.0.0.1:80", *ended).is_listening()
-    assert not RunningServer("http://127.0.0.1:8", *ended).is_listening()
+    assert RunningServer(Listen(port=80), *ended).is_listening()
+    assert not RunningServer(Listen(port=8), *ended).is_listening()
+
+
+def test_serving_others_is_refused_on_the_command_line_unless_all_is_given(tmp_path):
+    folder = make_site(tmp_path).folder
+
+    refused = CliRunner().invoke(app, ["serve", str(folder), "--host", "0.0.0.0"])
+
+    assert isinstance(refused.exception, ServerError)
+    assert "accounts" in str(refused.exception)
+    assert "--tls-certificate and --tls-key" in str(refused.exception)
+
+
+def test_the_command_holds_the_reader_or_leaves_it_to_the_login(tmp_path):
+    listen = Listen("0.0.0.0", 8443, Path("/c.pem"), Path("/k.pem"), ("a.example", "b.example"))
+
+    public = server_command(tmp_path, listen=listen, reader=None)
+    local = server_command(tmp_path, listen=Listen(port=80), reader="ann")
+
+    assert "reader" not in public
+    assert public[public.index("public_names") + 1] == "a.example b.example"
+    assert public[public.index("--ssl_certfile") + 1] == "/c.pem"
+    assert local[local.index("reader") + 1] == "ann"
+    assert "--ssl_certfile" not in local

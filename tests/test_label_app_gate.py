@@ -1,85 +1,243 @@
-"""What may pass the door of the label server."""
+"""The door of the label server: who passes, and what comes out."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
-from label_app.gate import MAX_BODY_BYTES, Gate, refuse
+from label_app import gate
+from label_app.gate import Gate, guarded
+from label_app.login import Desk
+from label_app.reader import Reader, current_reader
+from label_app.routes import Route as Allowed
+from segfed.sites import add_account, remove_account, set_password
+from tests.label_app_samples import ask
+
+PASSWORD = "correct horse battery"
+IMAGE = "/datastore/image?image=case0"
+NEXT = "/activelearning/oldest_first"
 
 
-def scope(method: str, path: str, **headers: str):
-    named = {"host": "127.0.0.1:8000"} | headers
-    return {
-        "type": "http",
-        "method": method,
-        "path": path,
-        "headers": [(k.replace("_", "-").encode(), v.encode()) for k, v in named.items()],
-    }
+async def info(_):
+    return JSONResponse({"reader": current_reader().name, "role": current_reader().role})
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
+async def sample(_):
+    return JSONResponse({"id": "case0"})
+
+
+async def save(request):
+    return JSONResponse({"n_bytes": len(await request.body())})
+
+
+async def infer(request):
+    model = request.path_params["model"]
+    if model == "raises":
+        raise OSError("/srv/site/images/case0.nii.gz")
+    if model == "answers":
+        raise HTTPException(500, "/srv/site/images/case0.nii.gz")
+    raise HTTPException(503, "The worker starts again; try in a minute")
+
+
+INNER = Starlette(
+    routes=[
+        Route("/info/", info),
+        Route("/activelearning/{strategy}", sample, methods=["POST"]),
+        Route("/datastore/image", info, methods=["GET", "HEAD"]),
+        Route("/datastore/label", save, methods=["PUT"]),
+        Route("/infer/{model}", infer, methods=["POST"]),
+    ]
+)
+
+
+@pytest.fixture
+def site_folder(tmp_path):
+    add_account(tmp_path, name="ann", role="annotator", password=PASSWORD)
+    return tmp_path
+
+
+@pytest.fixture
+def door(site_folder):
+    return Gate(INNER, Desk(site_folder))
+
+
+def logged_in(door: Gate) -> dict[str, dict[str, str]]:
+    form = {"username": "ann", "password": PASSWORD, "grant_type": "password"}
+    (answer,) = ask(door, ("POST", "/auth/token", {"data": form}))
+    return {"headers": {"authorization": f"bearer {answer.json()['access_token']}"}}
+
+
+def test_without_accounts_the_one_reader_is_asking_and_there_is_no_login():
+    local = Gate(INNER, Reader("carol", "admin"))
+
+    auth, answer = ask(local, ("GET", "/auth/"), ("GET", "/info/"))
+
+    assert auth.status_code == 404, "which tells Slicer not to ask for a login"
+    assert answer.json() == {"reader": "carol", "role": "admin"}
+
+
+def test_with_accounts_only_the_token_says_who_asks(door):
+    token = logged_in(door)
+
+    nobody, ann = ask(door, ("GET", "/info/"), ("GET", "/info/", token))
+
+    assert nobody.status_code == 401
+    assert "log in when asked" in nobody.json()["detail"]
+    assert ann.json() == {"reader": "ann", "role": "annotator"}
+
+
+def test_a_removed_account_and_a_changed_password_end_the_login_at_once(door, site_folder):
+    token = logged_in(door)
+    set_password(site_folder, name="ann", password="another long password")
+    (changed,) = ask(door, ("GET", "/info/", token))
+    remove_account(site_folder, "ann")
+    (removed,) = ask(door, ("GET", "/info/", token))
+
+    assert (changed.status_code, removed.status_code) == (401, 401)
+    assert "removed or has another password" in removed.json()["detail"]
+
+
+def test_an_image_is_had_without_a_login_only_after_it_was_offered_and_only_there(door):
+    token = logged_in(door)
+
+    before, _, after, other_image, other_route = ask(
+        door,
+        ("GET", IMAGE),
+        ("POST", NEXT, token),
+        ("GET", IMAGE),
+        ("GET", "/datastore/image?image=case1"),
         ("GET", "/info/"),
-        ("POST", "/activelearning/oldest_first"),
-        ("GET", "/datastore/image"),
-        ("GET", "/datastore/"),
-        ("POST", "/infer/kidney_tumor"),
-        ("PUT", "/datastore/label"),
-    ],
-)
-def test_what_slicer_asks_for_passes(method, path):
-    assert refuse(scope(method, path)) is None
+    )
+    (stranger,) = ask(door, ("GET", IMAGE), address="10.0.0.2")
+
+    assert before.status_code == 401
+    assert (after.status_code, after.json()["reader"]) == (200, "ann")
+    assert {other_image.status_code, other_route.status_code, stranger.status_code} == {401}
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("PUT", "/datastore/image"),
-        ("PUT", "/datastore/"),
-        ("DELETE", "/datastore/label"),
-        ("PUT", "/model/kidney_tumor"),
-        ("POST", "/infer/wsi/kidney_tumor"),
-        ("POST", "/infer/..%2f"),
-        ("POST", "/reload"),
-        ("GET", "/proxy/dicom/studies"),
-        ("GET", "/static/../app.py"),
-        ("GET", "/info/\n"),
-        ("OPTIONS", "/info/"),
-    ],
-)
-def test_everything_else_is_not_there(method, path):
-    status, _ = refuse(scope(method, path))
+def test_a_grant_ends_with_its_time_and_with_its_account(site_folder, monkeypatch):
+    monkeypatch.setattr(gate, "GRANT_SECONDS", 0.0)
+    short = Gate(INNER, Desk(site_folder))
+    _, expired = ask(short, ("POST", NEXT, logged_in(short)), ("GET", IMAGE))
+    monkeypatch.undo()
+    door = Gate(INNER, Desk(site_folder))
+    ask(door, ("POST", NEXT, logged_in(door)))
+    remove_account(site_folder, "ann")
+    (removed,) = ask(door, ("GET", IMAGE))
 
-    assert status == 404
+    assert (expired.status_code, removed.status_code) == (401, 401)
 
 
-def test_web_pages_get_no_answer():
-    assert refuse(scope("GET", "/info/", origin="https://example.org"))[0] == 403
-    assert refuse(scope("GET", "/info/", host="example.org"))[0] == 403
-    assert refuse(scope("GET", "/info/", host="127.0.0.1.example.org"))[0] == 403
+def test_a_refused_offer_grants_nothing(site_folder):
+    async def none_left(_):
+        return JSONResponse({"id": "case0"}, 422)
+
+    door = Gate(
+        Starlette(routes=[Route("/activelearning/{s}", none_left, methods=["POST"])]),
+        Desk(site_folder),
+    )
+
+    _, image = ask(door, ("POST", NEXT, logged_in(door)), ("GET", IMAGE))
+
+    assert image.status_code == 401
 
 
-def test_a_body_states_its_length_and_stays_within_the_limit():
-    too_long = str(MAX_BODY_BYTES + 1)
+@pytest.mark.parametrize(("role", "status"), [("annotator", 200), ("reviewer", 403)])
+def test_a_route_can_ask_for_a_higher_role(door, monkeypatch, role, status):
+    token = logged_in(door)
+    route = Allowed("GET", re.compile("/info/"), role=role)
+    monkeypatch.setattr(gate, "admit", lambda *_, **__: route)
 
-    assert refuse(scope("PUT", "/datastore/label", content_length="10")) is None
-    assert refuse(scope("PUT", "/datastore/label", content_length=too_long))[0] == 413
-    assert refuse(scope("PUT", "/datastore/label", content_length="-1"))[0] == 413
-    assert refuse(scope("PUT", "/datastore/label", transfer_encoding="chunked"))[0] == 411
+    (answer,) = ask(door, ("GET", "/info/", token))
+
+    assert answer.status_code == status
 
 
-def test_a_refused_request_never_reaches_the_app():
-    async def app(*_):
+@pytest.mark.parametrize("model", ["raises", "answers"])
+def test_an_inner_error_is_one_sentence_without_a_path(model, caplog):
+    (answer,) = ask(Gate(INNER, Reader("carol", "admin")), ("POST", f"/infer/{model}?image=case0"))
+
+    assert answer.status_code == 500
+    assert "did not expect" in answer.json()["detail"]
+    assert "/srv/site" not in answer.text
+    assert f"/infer/{model}" in caplog.text
+
+
+def test_an_error_that_the_app_explains_passes():
+    (answer,) = ask(Gate(INNER, Reader("carol", "admin")), ("POST", "/infer/busy?image=case0"))
+
+    assert (answer.status_code, answer.text) == (503, "The worker starts again; try in a minute")
+
+
+def test_a_question_has_no_body_whatever_it_announced(door):
+    token = logged_in(door)
+    token["headers"]["content-length"] = "12345"  # left over from an upload
+
+    (answer,) = ask(door, ("GET", "/info/", token))
+
+    assert answer.status_code == 200
+
+
+def test_a_body_that_outgrows_its_limit_is_refused_in_words():
+    async def pieces():
+        for _ in range(70):
+            yield b"x" * 1024
+
+    lying = {"content": pieces(), "headers": {"content-length": "10"}}
+    local = Gate(Starlette(routes=[Route(NEXT, save, methods=["POST"])]), Reader("c", "admin"))
+
+    (answer,) = ask(local, ("POST", NEXT, lying))
+
+    assert answer.status_code == 413
+    assert "at most 65536" in answer.text
+
+
+def test_a_refused_upload_is_read_to_its_end_so_that_the_reason_arrives(door):
+    n_read = 0
+
+    async def pieces():
+        nonlocal n_read
+        for _ in range(5):
+            n_read += 1
+            yield b"x"
+
+    upload = {"content": pieces(), "headers": {"content-length": "5"}}
+
+    (answer,) = ask(door, ("PUT", "/datastore/label?image=case0", upload))
+
+    assert answer.status_code == 401
+    assert n_read == 5
+
+
+def test_one_address_cannot_take_all_connections(monkeypatch):
+    monkeypatch.setattr(gate, "MOST_AT_ONCE", 0)
+
+    (answer,) = ask(Gate(INNER, Reader("carol", "admin")), ("GET", "/info/"))
+
+    assert answer.status_code == 503
+    assert "from this address" in answer.json()["detail"]
+
+
+def test_what_is_not_http_gets_no_answer():
+    async def never(*_):
         raise AssertionError("passed the gate")
 
-    sent = []
+    asyncio.run(Gate(never, Reader("carol", "admin"))({"type": "websocket"}, never, never))
 
-    async def send(message):
-        sent.append(message)
 
-    asyncio.run(Gate(app)(scope("POST", "/reload"), None, send))
+def test_a_server_without_a_named_reader_asks_everybody_to_log_in(site_folder):
+    named = guarded(INNER, site_folder=site_folder, conf={"reader": "carol"})
+    unnamed = guarded(INNER, site_folder=site_folder, conf={"public_names": "a.example b.example"})
 
-    assert sent[0]["status"] == 404
+    (carol,) = ask(named, ("GET", "/info/"))
+    (nobody,) = ask(unnamed, ("GET", "/info/", {"headers": {"host": "b.example"}}))
+    (elsewhere,) = ask(unnamed, ("GET", "/info/", {"headers": {"host": "c.example"}}))
+
+    assert carol.json()["reader"] == "carol"
+    assert (nobody.status_code, elsewhere.status_code) == (401, 403)

@@ -9,6 +9,7 @@ from fastapi import HTTPException
 from monailabel.interfaces.utils.app import app_instance, clear_cache
 
 import label_app.main
+from label_app.reader import Reader, asking
 from segfed.volumes import write_label
 from tests.sites_samples import make_label, make_site
 
@@ -20,11 +21,12 @@ def site(tmp_path):
 
 @pytest.fixture
 def app(site):
-    yield app_instance(
-        app_dir=str(Path(label_app.main.__file__).parent),
-        studies=str(site.folder / "images"),
-        conf={"reader": "ann", "device": "cpu"},
-    )
+    with asking(Reader("ann", "annotator")):
+        yield app_instance(
+            app_dir=str(Path(label_app.main.__file__).parent),
+            studies=str(site.folder / "images"),
+            conf={"device": "cpu"},
+        )
     clear_cache()
 
 
@@ -66,8 +68,19 @@ def test_unknown_strategies_and_models_are_refused_in_words(app):
         app.infer({"model": "bean", "image": "case0"})
 
 
-def test_the_operating_systems_user_reads_unless_told_otherwise(site, monkeypatch):
-    monkeypatch.setenv("LOGNAME", "carol")
+def test_labels_bear_the_name_of_whoever_asks_and_of_nobody_else(app):
+    with asking(Reader("bob", "reviewer")):
+        assert app.datastore().reader == "bob"
+    assert app.datastore().reader == "ann"
+
+
+def test_nobody_reads_outside_of_a_request_that_passed_the_gate(site):
     app = label_app.main.SegfedLabelApp("", str(site.folder / "images"), {})
 
-    assert app.datastore().reader == "carol"
+    with pytest.raises(LookupError):
+        _ = app.datastore().reader
+
+
+def test_the_json_of_a_request_names_no_file(app):
+    with pytest.raises(HTTPException, match="404"):
+        app.infer({"model": "../bean", "image": "case0"})

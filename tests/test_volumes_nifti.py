@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import struct
 import tracemalloc
 
 import nibabel as nib
@@ -221,3 +222,41 @@ def test_a_truncated_file_that_is_not_compressed_is_refused(tmp_path, content):
 
     with pytest.raises(VolumeError, match=r"Expected 6000 bytes, got 5950 bytes"):
         read_image(tmp_path / "a.nii")
+
+
+def bomb(path, *, offset: float, extension: bytes = b"", after: int = 0):
+    """A header for one voxel, what follows it, and zeros that gzip makes tiny."""
+    header = bytearray(nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), np.eye(4)).to_bytes()[:352])
+    header[108:112] = struct.pack("<f", offset)
+    header[348] = bool(extension)
+    with gzip.open(path, "wb") as stream:
+        stream.write(bytes(header) + extension + b"\0")
+        for _ in range(after // 2**20):
+            stream.write(bytes(2**20))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"offset": 352, "after": 2**25}, "bytes follow its voxels"),
+        ({"offset": 2.0**31}, "voxels begin at byte"),
+        ({"offset": float("nan")}, "voxels begin at byte"),
+        # Sizes of an extension: 2 GB, and one that nibabel takes for "all that is left".
+        ({"offset": 400, "extension": struct.pack("<ii", 2**31 - 16, 0)}, "bytes of text"),
+        ({"offset": 400, "extension": struct.pack("<ii", -16, 0)}, "bytes of text"),
+    ],
+)
+def test_a_small_file_cannot_unpack_to_fill_the_memory(tmp_path, content, reason):
+    path = bomb(tmp_path / "bomb.nii.gz", **content)
+
+    with pytest.raises(VolumeError, match=reason):
+        read_label(path)
+
+
+def test_a_file_with_text_before_its_voxels_is_read(tmp_path):
+    image = nib.Nifti1Image(np.ones((3, 4, 5), np.uint8), np.eye(4))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"drawn twice" * 1000))
+    nib.save(image, tmp_path / "a.nii.gz")
+
+    assert read_label(tmp_path / "a.nii.gz").data.all()

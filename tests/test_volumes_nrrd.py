@@ -140,3 +140,17 @@ def test_a_sheared_file_is_refused(tmp_path):
 
     with pytest.raises(GeometryError, match=r"a\.nrrd: Found voxel axes that are .*Resample"):
         read_grid(path)
+
+
+@pytest.mark.parametrize(
+    "field", ["data file: {}", "DataFile: {}", "data file:{}", "datafile: LIST"]
+)
+def test_a_header_that_names_other_files_is_refused_unread(tmp_path, field):
+    (tmp_path / "secret.raw").write_bytes(bytes(range(24)))
+    header = HEADER.format(space="left-posterior-superior", directions="(1,0,0) (0,1,0) (0,0,3)")
+    path = tmp_path / "label.nrrd"
+    path.write_text(header.strip() + "\n" + field.format(tmp_path / "secret.raw") + "\n\n")
+
+    for read in (read_grid, read_label):
+        with pytest.raises(VolumeError, match=r"expected the voxels in the file itself"):
+            read(path)

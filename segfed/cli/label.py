@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -10,12 +9,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from segfed.cli import console
+from segfed.cli import console, label_user
+from segfed.cli.label_listen import LOOPBACK, Listen
 from segfed.cli.label_server import label_server, running_server
 from segfed.errors import ServerError
 from segfed.sites import load_site
 
 app = typer.Typer(no_args_is_help=True, help="Labels by experts, with or without a proposal.")
+app.add_typer(label_user.app, name="user")
 _Folder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
 _Reader = Annotated[
     str | None,
@@ -29,16 +30,36 @@ def serve(
     port: Annotated[int, typer.Option("--port", help="Port on this machine.")] = 8000,
     reader: _Reader = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")] = "auto",
+    host: Annotated[
+        str, typer.Option("--host", help="Address of this machine; 0.0.0.0 for all of them.")
+    ] = LOOPBACK,
+    certificate: Annotated[
+        Path | None, typer.Option("--tls-certificate", help="PEM file, with its chain.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option("--tls-key", help="PEM file.")] = None,
+    public_names: Annotated[
+        list[str] | None,
+        typer.Option("--public-name", help="Host name that readers use; may be repeated."),
+    ] = None,
 ) -> None:
-    """Serve a site's cases to 3D Slicer on this machine, until you press Ctrl-C."""
+    """Serve a site's cases to 3D Slicer, until you press Ctrl-C.
+
+    Only this machine is served, unless the site has accounts (segfed label user add) and you give
+    --host, --tls-certificate, --tls-key and --public-name.
+    """
     site = load_site(folder)
-    with running_server(
-        folder, port=port, reader=reader or getpass.getuser(), device=device
-    ) as server:
+    listen = Listen(
+        host=host,
+        port=port,
+        certificate=certificate and certificate.resolve(),
+        key=key and key.resolve(),
+        public_names=tuple(public_names or ()),
+    )
+    with running_server(folder, listen=listen, reader=reader, device=device) as server:
         console.out.print(
             f"Site {site.name} is served at {server.url}. In 3D Slicer open the MONAI Label "
-            "module, enter this address and press the round arrow beside it. Ctrl-C ends the "
-            "server.",
+            "module, enter this address and press the round arrow beside it; log in if asked. "
+            "Ctrl-C ends the server.",
             soft_wrap=True,
         )
         server.wait()

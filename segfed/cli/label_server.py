@@ -6,23 +6,24 @@ import contextlib
 import getpass
 import importlib.util
 import os
-import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import httpx
 
+from segfed.cli.label_listen import Listen, check_listen, free_port
 from segfed.cli.processes import die_with_parent
 from segfed.cli.server_folder import temporary_folder
 from segfed.errors import ServerError
 from segfed.files import write_text
+from segfed.sites import read_accounts
 
-HOST = "127.0.0.1"
 _APP = 'from label_app.main import SegfedLabelApp\n\n__all__ = ["SegfedLabelApp"]\n'
 _SWITCHES = {
     # A child process that scores or trains would call the server back, and write its files.
@@ -33,18 +34,26 @@ _SWITCHES = {
     "MONAI_LABEL_SESSIONS": "false",
     "MONAI_LABEL_TRACKING_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # uvicorn would believe whatever address a local program claims to forward for.
+    "FORWARDED_ALLOW_IPS": "",
+    "WEB_CONCURRENCY": "1",
 }
 _MOST_LOG_BYTES = 1024**2
 
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A server process that was started for one site and reader."""
+    """A server process that was started for one site."""
 
-    url: str
+    listen: Listen
     process: subprocess.Popen[bytes]
     log: BinaryIO
     """What the process writes; opened for reading, too."""
+
+    @property
+    def url(self) -> str:
+        """Where a reader connects."""
+        return self.listen.url
 
     def wait(self) -> NoReturn:
         """Wait until the server ends by itself, which it never should.
@@ -61,7 +70,7 @@ class RunningServer:
 
     def is_listening(self) -> bool:
         """Whether this very process has the port; an answer could come from any other."""
-        return f"Uvicorn running on {self.url} " in self._log_text()
+        return f"Uvicorn running on {self.listen.bound_url} " in self._log_text()
 
     def last_words(self) -> str:
         """The log's name and last lines."""
@@ -75,29 +84,32 @@ class RunningServer:
 
 
 def server_command(
-    site_folder: Path, *, port: int, reader: str, device: str = "auto"
+    site_folder: Path, *, listen: Listen, reader: str | None, device: str = "auto"
 ) -> tuple[str, ...]:
-    """The command that serves a site to one reader, on this machine only.
+    """The command that serves a site; it holds no secret.
 
     MONAI Label writes logs and folders into its app's folder, so the site gets one of its own,
     which only names the real app.
 
     Args:
         site_folder: The site.
-        port: Where to listen on the loopback address.
-        reader: Whose name the label records bear.
+        listen: Where to listen.
+        reader: Whose name the label records bear; None lets readers log in.
         device: Where the model runs.
     """
     app_folder = _app_folder(site_folder)
     write_text(app_folder / "main.py", _APP)
+    tls = ("--ssl_certfile", str(listen.certificate), "--ssl_keyfile", str(listen.key))
     return (
         *(sys.executable, "-m", "monailabel.main", "start_server"),
         *("--app", str(app_folder)),
         *("--studies", str(site_folder.resolve() / "images")),
-        *("--host", HOST),
-        *("--port", str(port)),
+        *("--host", listen.host),
+        *("--port", str(listen.port)),
+        *(tls if listen.certificate else ()),
         *("--uvicorn_app", "label_app.server:app"),
-        *("--conf", "reader", reader),
+        *(("--conf", "reader", reader) if reader else ()),
+        *("--conf", "public_names", " ".join(listen.known_names)),
         *("--conf", "device", device),
     )
 
@@ -118,7 +130,8 @@ def label_server(
     Args:
         site_folder: The site.
         port: Where to listen on the loopback address; 0 takes a free port.
-        reader: Whose name the label records bear; the operating system's user by default.
+        reader: Whose name the label records bear; by default the operating system's user. A site
+            that has accounts lets readers log in instead.
         device: Where the model runs.
         start_timeout_seconds: How long the server may take until it answers.
 
@@ -128,8 +141,8 @@ def label_server(
     """
     with running_server(
         site_folder,
-        port=port,
-        reader=reader or getpass.getuser(),
+        listen=Listen(port=port),
+        reader=reader,
         device=device,
         start_timeout_seconds=start_timeout_seconds,
     ) as server:
@@ -140,14 +153,22 @@ def label_server(
 def running_server(
     site_folder: Path,
     *,
-    port: int,
-    reader: str,
-    device: str,
+    listen: Listen,
+    reader: str | None = None,
+    device: str = "auto",
     start_timeout_seconds: float = 120.0,
 ) -> Iterator[RunningServer]:
-    """As `label_server`, for a caller who must notice when the server ends by itself."""
-    port = _free_port(port)
-    command = server_command(site_folder, port=port, reader=reader, device=device)
+    """As `label_server`, for a caller who must notice when the server ends by itself.
+
+    Raises:
+        ServerError: Also if the site may not be served there; see `check_listen`.
+    """
+    has_accounts = bool(read_accounts(site_folder))
+    check_listen(listen, has_accounts=has_accounts, reader=reader)
+    if not has_accounts:
+        reader = reader or getpass.getuser()
+    listen = replace(listen, port=free_port(listen.host, listen.port))
+    command = server_command(site_folder, listen=listen, reader=reader, device=device)
     app_folder = _app_folder(site_folder)
     log_path = app_folder / "server.log"
     log_path.unlink(missing_ok=True)  # another server of this site keeps writing to its own
@@ -166,7 +187,7 @@ def running_server(
             preexec_fn=die_with_parent(),
         ) as process,
     ):
-        server = RunningServer(f"http://{HOST}:{port}", process, log)
+        server = RunningServer(listen, process, log)
         try:
             _wait_until_ready(server, timeout_seconds=start_timeout_seconds)
             yield server
@@ -194,34 +215,32 @@ def _environment(inherited: Mapping[str, str], *, temporary: Path) -> dict[str, 
 def _wait_until_ready(server: RunningServer, *, timeout_seconds: float) -> None:
     """Return once the server answers; refuse to wait for one that has ended."""
     deadline = time.monotonic() + timeout_seconds
-    with httpx.Client(trust_env=False, timeout=5.0) as client:
+    info = f"{server.listen.local_url}/info/"
+    with httpx.Client(trust_env=False, timeout=5.0, verify=_any_certificate()) as client:
         while server.process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(httpx.TransportError):
-                if server.is_listening() and client.get(f"{server.url}/info/").is_success:
+                # Unauthorized: it listens, and asks for a login.
+                if server.is_listening() and client.get(info).status_code in (200, 401):
                     return
             time.sleep(0.1)
     code = server.process.poll()
     state = "is still silent" if code is None else f"ended with code {code}"
     raise ServerError(
         f"The label server at {server.url} {state} after {timeout_seconds:g} seconds or less; "
-        f"expected an answer from {server.url}/info/. {server.last_words()}. Correct that and "
+        f"expected an answer from {info}. {server.last_words()}. Correct that and "
         "start it again."
     )
 
 
-def _free_port(port: int) -> int:
-    """The port itself, or any for 0, if nobody listens there."""
-    with socket.socket() as probe:
-        # As the server binds: connections that linger after an earlier server do not matter.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except (OSError, OverflowError) as error:
-            raise ServerError(
-                f"Port {port} of {HOST} cannot be had: {error}; expected a port on which nobody "
-                "listens. Choose another with --port, or end the program that has this one."
-            ) from error
-        return int(probe.getsockname()[1])
+def _any_certificate() -> ssl.SSLContext:
+    """For a question that holds no secret, to a server that its own log has identified.
+
+    The certificate names what readers connect to, which is not how this machine reaches itself.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _end(process: subprocess.Popen[bytes], *, grace_seconds: float = 10.0) -> None:

@@ -1,5 +1,15 @@
 """What a hospital has: tasks, the site folder, cases, labels and their ledger, imports."""
 
+from segfed.sites.accounts import (
+    Account,
+    Role,
+    add_account,
+    is_password,
+    read_accounts,
+    remove_account,
+    set_password,
+    signing_key,
+)
 from segfed.sites.cases import Case
 from segfed.sites.check import Problem, check_site, require_ready
 from segfed.sites.fingerprint import (
@@ -24,6 +34,7 @@ from segfed.sites.splits import assign_splits
 from segfed.sites.tasks import PlanSettings, Task, list_tasks, load_task
 
 __all__ = [
+    "Account",
     "Assignment",
     "Case",
     "Fingerprint",
@@ -36,10 +47,12 @@ __all__ = [
     "PlanSettings",
     "Policy",
     "Problem",
+    "Role",
     "Site",
     "SiteSettings",
     "Status",
     "Task",
+    "add_account",
     "add_case",
     "assign_splits",
     "check_site",
@@ -47,13 +60,18 @@ __all__ = [
     "create_site",
     "fingerprint_site",
     "hash_image",
+    "is_password",
     "list_tasks",
     "load_site",
     "load_task",
     "merged",
+    "read_accounts",
     "read_fingerprint",
+    "remove_account",
     "require_ready",
     "select_labels",
+    "set_password",
+    "signing_key",
     "store_label",
     "submit_label",
     "write_fingerprint",

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import logging
+import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,9 @@ _log = logging.getLogger(__name__)
 # The header's length comes first, in the byte order of the writer.
 _BEGINNINGS = ((348).to_bytes(4, "little"), (348).to_bytes(4, "big"))
 _BLOCK_BYTES = 2**18
+# Where the voxels begin: a few kilobytes of text may come before them, and nothing after them.
+_OFFSET_AT = 108
+_MOST_TEXT_BYTES = 2**24
 _SCANNER = 1  # NIfTI code: the affine leads to the scanner's millimetres
 # What nibabel and gzip raise on damaged files; a damaged shape asks for all memory.
 _DAMAGE = (OSError, EOFError, zlib.error, ValueError, MemoryError, ImageFileError, HeaderDataError)
@@ -48,7 +52,7 @@ def read(path: Path, *, dtype: DTypeLike = None) -> tuple[NDArray[Any], Grid]:
         grid = _grid(image, path)
         with np.errstate(over="ignore"):  # too large for float32: infinite, and refused as such
             voxels = np.asarray(image.dataobj, dtype=dtype)
-        stream.read()  # gzip verifies its checksum only at the end of the stream
+        _read_to_end(stream)  # gzip verifies its checksum only at the end of the stream
     return voxels.reshape(grid.shape, order="A"), grid
 
 
@@ -77,7 +81,16 @@ def write(path: Path, voxels: NDArray[Any], grid: Grid) -> None:
 
 
 class _GzipStream(gzip.GzipFile):
-    """A gzip stream that fills an array block by block, where GzipFile makes a second copy."""
+    """A gzip stream that fills an array block by block, where GzipFile makes a second copy.
+
+    A few bytes of gzip can hold gigabytes, and a damaged header can ask for all of them.
+    """
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Some bytes; all that are left, or too many, are refused."""
+        if size is None or not 0 <= size <= _MOST_TEXT_BYTES:
+            raise ValueError(f"its header asks for {size} bytes of text")
+        return super().read(size)
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer as far as the content goes; returns the number of bytes."""
@@ -92,11 +105,24 @@ class _GzipStream(gzip.GzipFile):
 def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
     """The decompressed content of a file, by its suffix, if it begins as NIfTI-1 does."""
     with _GzipStream(path, "rb") if _is_compressed(path) else path.open("rb") as stream:
-        beginning = stream.read(4)
-        if beginning not in _BEGINNINGS:
-            raise ValueError(f"it begins with {beginning!r}")
+        header = stream.read(_OFFSET_AT + 4)
+        if header[:4] not in _BEGINNINGS:
+            raise ValueError(f"it begins with {header[:4]!r}")
+        order = "<f" if header[:4] == _BEGINNINGS[0] else ">f"
+        (offset,) = struct.unpack(order, header[_OFFSET_AT:].ljust(4, b"\0"))
+        if not offset <= _MOST_TEXT_BYTES:
+            raise ValueError(f"its voxels begin at byte {offset:g}")
         stream.seek(0)
         yield stream
+
+
+def _read_to_end(stream: io.BufferedIOBase) -> None:
+    """Read what follows the voxels, up to a bound."""
+    n_bytes = 0
+    while block := stream.read(_BLOCK_BYTES):
+        n_bytes += len(block)
+        if n_bytes > _MOST_TEXT_BYTES:
+            raise ValueError(f"more than {_MOST_TEXT_BYTES} bytes follow its voxels")
 
 
 def _is_compressed(path: Path) -> bool:

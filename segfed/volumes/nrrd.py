@@ -47,6 +47,7 @@ def read_grid(path: Path) -> Grid:
     reader = sitk.ImageFileReader()
     reader.SetImageIO("NrrdImageIO")
     reader.SetFileName(str(path))
+    _check_attached(path)
     with _explained(path):
         reader.ReadImageInformation()
     return _grid(reader, path)
@@ -60,6 +61,20 @@ def write(path: Path, voxels: NDArray[Any], grid: Grid) -> None:
     image.SetDirection((linear / grid.spacing_mm).ravel().tolist())
     image.SetOrigin((_LPS_TO_RAS @ grid.affine[:3, 3]).tolist())
     sitk.WriteImage(image, str(path), useCompression=True)
+
+
+def _check_attached(path: Path) -> None:
+    """Refuse a header that names other files, which ITK would read from wherever they lie."""
+    with path.open("rb") as file:
+        for line in file:
+            if not line.strip():
+                return
+            field = line.partition(b":")[0].replace(b" ", b"").strip().lower()
+            if field == b"datafile":
+                raise VolumeError(
+                    f"Found {line.strip()[:_MAX_REASON]!r} in {path}; expected the voxels in the "
+                    "file itself. Save the image as one file."
+                )
 
 
 def _grid(reader: sitk.ImageFileReader, path: Path) -> Grid:

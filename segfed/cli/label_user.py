@@ -1,0 +1,82 @@
+"""``segfed label user``: who may log in at a site's label server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from segfed.cli import console
+from segfed.sites import (
+    Role,
+    add_account,
+    load_site,
+    read_accounts,
+    remove_account,
+    set_password,
+)
+
+app = typer.Typer(no_args_is_help=True, help="Who may log in at a site's label server.")
+_Folder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
+_Person = Annotated[str, typer.Argument(metavar="NAME", help="Name of the account.")]
+_FromStdin = Annotated[
+    bool,
+    typer.Option("--password-stdin", help="Read the password from standard input, one line."),
+]
+
+
+@app.command("add")
+def add(
+    folder: _Folder,
+    name: _Person,
+    role: Annotated[Role, typer.Option("--role", help="What they may do.")] = "annotator",
+    from_stdin: _FromStdin = False,
+) -> None:
+    """Add an account; asks for its password."""
+    site = load_site(folder)
+    account = add_account(folder, name=name, role=role, password=_password(from_stdin=from_stdin))
+    console.out.print(f"{account.name} may log in at site {site.name} as {account.role}.")
+
+
+@app.command("password")
+def password(folder: _Folder, name: _Person, from_stdin: _FromStdin = False) -> None:
+    """Give an account another password; its logins end at once."""
+    load_site(folder)
+    set_password(folder, name=name, password=_password(from_stdin=from_stdin))
+    console.out.print(f"{name} has a new password; earlier logins have ended.")
+
+
+@app.command("remove")
+def remove(folder: _Folder, name: _Person) -> None:
+    """Remove an account; its logins end at once, its labels stay."""
+    load_site(folder)
+    remove_account(folder, name)
+    console.out.print(f"{name} may not log in any more.")
+
+
+@app.command("list")
+def list_(
+    folder: _Folder,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the accounts of a site."""
+    load_site(folder)
+    accounts = read_accounts(folder).values()
+    if as_json:
+        console.print_json([{"name": known.name, "role": known.role} for known in accounts])
+        return
+    table = Table("name", "role", box=None, header_style="bold")
+    for known in accounts:
+        table.add_row(known.name, known.role)
+    console.out.print(table)
+
+
+def _password(*, from_stdin: bool) -> str:
+    """A password that nobody sees: neither on the screen nor in the list of processes."""
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    answer: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    return answer
