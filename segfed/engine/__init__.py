@@ -5,7 +5,12 @@ from segfed.engine.cache import PreparedCase, prepare
 from segfed.engine.device import select_device
 from segfed.engine.network import UNet, build_network
 from segfed.engine.plan import Plan, make_plan, read_plan
-from segfed.engine.prediction import predict_label, predict_scores, validation_dice
+from segfed.engine.prediction import (
+    predict_label,
+    predict_scores,
+    prepared_image,
+    validation_dice,
+)
 from segfed.engine.training import LocalTrainer, TrainSummary, train_local
 from segfed.engine.weights import (
     State,
@@ -35,6 +40,7 @@ __all__ = [
     "predict_label",
     "predict_scores",
     "prepare",
+    "prepared_image",
     "read_plan",
     "read_weights",
     "select_device",

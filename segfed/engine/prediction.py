@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.data.utils import compute_importance_map
 from torch import nn
 from torch.nn.functional import pad
@@ -39,9 +40,7 @@ def predict_label(
     Returns:
         uint8, shape (1, I, J, K).
     """
-    data = preprocess(spacing_mm=plan.spacing_mm, window_hu=plan.window_hu)(
-        {"image": as_metatensor(volume.data.astype(np.float32, copy=False), volume.grid.affine)}
-    )["image"]
+    data = prepared_image(plan, volume)
     scores = predict_scores(networks, plan, data.as_tensor(), device=device)
     label = restore(
         scores,
@@ -50,6 +49,14 @@ def predict_label(
         target_shape=volume.grid.shape,
     )
     return Volume(label.cpu().numpy()[None], volume.grid)
+
+
+def prepared_image(plan: Plan, volume: Volume) -> MetaTensor:
+    """What the network sees of an image (C, I, J, K): RAS axes, the plan's spacing and range."""
+    transform = preprocess(spacing_mm=plan.spacing_mm, window_hu=plan.window_hu)
+    image = as_metatensor(volume.data.astype(np.float32, copy=False), volume.grid.affine)
+    prepared: MetaTensor = transform({"image": image})["image"]
+    return prepared
 
 
 @torch.no_grad()
