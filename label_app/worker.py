@@ -24,6 +24,8 @@ MOST_WAITING = 32
 TIMEOUT_SECONDS = 600.0
 """A large CT takes minutes without a GPU; what takes longer than this hangs."""
 
+_END_SECONDS = 5.0
+
 # The process starts anew, which frees what it held in its own memory and the GPU's.
 _spawn = multiprocessing.get_context("spawn")
 # In the worker process: not 0 once somebody waits for it to be free.
@@ -172,7 +174,7 @@ class Worker:
                 )
             answer: _Answer = pipe.recv()
         except (EOFError, ConnectionError) as error:
-            code = self._process.exitcode if self._process else None
+            code = self._exit_code()
             self.end()
             logger.warning("The worker process ended (exit code %s); a new one takes over", code)
             raise _Died(f"exit code {code}") from error
@@ -182,6 +184,13 @@ class Worker:
             raise answer.error
         result: Any = answer.result
         return result  # type: ignore[no-any-return]
+
+    def _exit_code(self) -> int | None:
+        """How the process ended; its pipe breaks a moment before."""
+        if self._process is None:
+            return None
+        self._process.join(_END_SECONDS)
+        return self._process.exitcode
 
     def _started(self) -> Connection:
         """The pipe to a process that lives."""
