@@ -131,7 +131,7 @@ def as_file(label: Volume, extension: str) -> Path:
     """A label in a temporary file, which MONAI Label removes once it is sent."""
     with tempfile.NamedTemporaryFile(suffix=extension, delete=False) as handle:
         path = Path(handle.name)
-    write_label(label, path)
+    write_label(label, path, durable=False)
     return path
 
 

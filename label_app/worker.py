@@ -25,6 +25,7 @@ TIMEOUT_SECONDS = 600.0
 """A large CT takes minutes without a GPU; what takes longer than this hangs."""
 
 _END_SECONDS = 5.0
+_NICENESS = 5  # short requests to the server come before long work
 
 # The process starts anew, which frees what it held in its own memory and the GPU's.
 _spawn = multiprocessing.get_context("spawn")
@@ -210,6 +211,7 @@ def _work(pipe: Connection, hurry: Any) -> None:
     """What the process does: one job after the other, until memory or the server ends."""
     global _hurry
     _hurry = hurry
+    os.nice(_NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
     answer = _Answer()
