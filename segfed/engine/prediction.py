@@ -148,9 +148,13 @@ def _slide(
         batch = torch.stack([padded[(slice(None), *window)] for window in chosen]).to(device)
         batch = batch.contiguous(memory_format=torch.channels_last_3d)
         with mixed_precision(device):
-            logits = [network(_without_slow_path(batch)) for network in networks]
-        probability = torch.stack([one.float().softmax(dim=1) for one in logits]).mean(dim=0)
-        for window, values in zip(chosen, probability.cpu()[: len(chosen)], strict=True):
+            logits = [network(_without_slow_path(batch))[: len(chosen)] for network in networks]
+        probabilities = [one.float().softmax(dim=1) for one in logits]
+        # With one network, as in every proposal, a mean would only copy.
+        probability = (
+            torch.stack(probabilities).mean(dim=0) if len(networks) > 1 else probabilities[0]
+        )
+        for window, values in zip(chosen, probability.cpu(), strict=True):
             total[(slice(None), *window)] += values * weight
             weights[window] += weight
     inside = tuple(
