@@ -39,7 +39,8 @@ class Threads:
         loop = asyncio.get_running_loop()
 
         async def receive_there() -> Message:
-            return await _on(loop, receive())
+            message: Message = await _on(loop, receive())
+            return message
 
         async def send_there(message: Message) -> None:
             await _on(loop, send(message))

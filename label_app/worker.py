@@ -232,11 +232,11 @@ def _answer(job: Callable[[], object]) -> _Answer:
         return _Answer(error=error)
     except MemoryError:
         logger.exception("Out of memory")
-        error = ServerError(
+        explained = ServerError(
             "There was not enough memory for this proposal; expected enough for the whole image. "
             "What it held was freed. Close other programs and ask again, or draw the case by hand."
         )
-        return _Answer(error=error, is_last=True)
+        return _Answer(error=explained, is_last=True)
     except Exception as error:
         logger.exception("A job failed")
         return _Answer(
