@@ -5,19 +5,26 @@
 from __future__ import annotations
 
 import logging
+import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
 
+from label_app.inference import uncertainty
 from label_app.proposals import Proposer
 from label_app.reader import current_reader
-from label_app.sampling import OldestFirst
+from label_app.sampling import LeastCertain, OldestFirst, RandomOrder
 from label_app.store import SiteDatastore
+from label_app.uncertainty import Uncertainties
 from label_app.wishes import allowed_wishes
+from label_app.worker import TIMEOUT_SECONDS, Worker
+from segfed.errors import SegfedError
 
 logger = logging.getLogger(__name__)
 
@@ -26,13 +33,22 @@ class SegfedLabelApp(MONAILabelApp):
     """Serves a site's cases to 3D Slicer and takes labels back.
 
     MONAI Label wants a direct subclass of its own class, in a file called ``main.py``. The
-    studies are the ``images`` folder of a site, and ``--conf device cpu`` says where the model
-    runs. Who works is known to the gate in front of it, request by request.
+    studies are the ``images`` folder of a site; ``--conf device cpu`` says where the model runs,
+    and ``--conf proposal_timeout_seconds 600`` how long a proposal may take. Who works is known
+    to the gate in front of it, request by request.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self._store = SiteDatastore(Path(studies).parent, reader=lambda: current_reader().name)
         self._device = conf.get("device", "auto")
+        timeout_seconds = float(conf.get("proposal_timeout_seconds", TIMEOUT_SECONDS))
+        self._worker = Worker(timeout_seconds=timeout_seconds)
+        self._proposer = Proposer(self._store, device=self._device, ask=self._worker.ask)
+        self._uncertainties = Uncertainties(
+            self._store.site_folder,
+            job=partial(uncertainty, device=self._device),
+            ask_if_idle=self._worker.ask_if_idle,
+        )
         task = self._store.site.task
         super().__init__(
             app_dir=app_dir,
@@ -49,11 +65,15 @@ class SegfedLabelApp(MONAILabelApp):
 
     def init_infers(self) -> dict[str, InferTask]:
         """The published model, under the task's name."""
-        return {self._store.site.task.name: Proposer(self._store, device=self._device)}
+        return {self._store.site.task.name: self._proposer}
 
     def init_strategies(self) -> dict[str, Strategy]:
         """How the next case is chosen."""
-        return {"oldest_first": OldestFirst()}
+        return {
+            "oldest_first": OldestFirst(),
+            "random": RandomOrder(np.random.default_rng()),
+            "least_certain": LeastCertain(self._uncertainties),
+        }
 
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
         """The reader's next case; empty when none is left.
@@ -102,5 +122,14 @@ class SegfedLabelApp(MONAILabelApp):
         }
 
     def on_init_complete(self) -> None:
-        """Nothing to schedule: there are no scores to compute and no sessions to expire."""
+        """Start what works beside the requests."""
+        threading.Thread(target=self._work_in_background, daemon=True).start()
         logger.info("Serving site %s", self._store.site.name)
+
+    def _work_in_background(self) -> None:
+        """Load the published model, then score cases whenever somebody wants it."""
+        try:
+            self._worker.ask_if_idle(self._proposer.warm_up_job())
+        except SegfedError as error:
+            logger.warning("The published model could not be loaded at the start: %s", error)
+        self._uncertainties.run()

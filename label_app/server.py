@@ -1,4 +1,4 @@
-"""What uvicorn serves: MONAI Label behind the gate."""
+"""What uvicorn serves: MONAI Label behind the gate, each request in a thread."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from monailabel.app import app as monai_label
 from monailabel.config import settings
 
 from label_app.gate import guarded
+from label_app.threads import Threads
 
 app = guarded(
-    monai_label,
+    Threads(monai_label),
     site_folder=Path(settings.MONAI_LABEL_STUDIES).parent,
     conf=settings.MONAI_LABEL_APP_CONF,
 )

@@ -35,7 +35,8 @@ def test_info_is_what_slicer_reads(app):
 
     assert info["name"] == "segfed: north"
     assert info["labels"] == ["skin", "core"]
-    assert list(info["strategies"]) == ["oldest_first"]
+    assert list(info["strategies"]) == ["oldest_first", "random", "least_certain"]
+    assert all(strategy["description"] for strategy in info["strategies"].values())
     assert info["models"] == {}
     assert info["datastore"] == {"total": 2, "completed": 0, "label_tags": {"final": 0}}
     assert "config" not in info, "Slicer takes a server with a top-level config for outdated"
@@ -62,8 +63,8 @@ def test_slicer_is_told_how_a_label_was_recorded(app, site, tmp_path):
 
 
 def test_unknown_strategies_and_models_are_refused_in_words(app):
-    with pytest.raises(HTTPException, match=r"404.*'random'.*oldest_first"):
-        app.next_sample({"strategy": "random"})
+    with pytest.raises(HTTPException, match=r"404.*'first'.*oldest_first"):
+        app.next_sample({"strategy": "first"})
     with pytest.raises(HTTPException, match=r"404.*no published model 'bean'"):
         app.infer({"model": "bean", "image": "case0"})
 

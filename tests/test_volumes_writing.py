@@ -33,6 +33,14 @@ def test_a_label_that_was_written_is_read_back(tmp_path, affine, suffix):
 
 
 @pytest.mark.parametrize("suffix", VOLUME_SUFFIXES)
+def test_a_temporary_label_has_the_same_bytes(tmp_path, suffix):
+    write_label(make_label(), tmp_path / f"a{suffix}")
+    write_label(make_label(), tmp_path / f"b{suffix}", durable=False)
+
+    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", VOLUME_SUFFIXES)
 def test_an_image_that_was_written_is_read_back(tmp_path, suffix):
     image = make_image()
 

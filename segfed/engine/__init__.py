@@ -7,7 +7,12 @@ from segfed.engine.memory import training_bytes
 from segfed.engine.network import UNet, build_network
 from segfed.engine.plan import Plan, make_plan, read_plan
 from segfed.engine.planning import DataSummary, plan_for, plan_table, summarise
-from segfed.engine.prediction import predict_label, predict_scores, validation_dice
+from segfed.engine.prediction import (
+    predict_label,
+    predict_scores,
+    prepared_image,
+    validation_dice,
+)
 from segfed.engine.training import LocalTrainer, TrainSummary, train_local
 from segfed.engine.weights import (
     State,
@@ -40,6 +45,7 @@ __all__ = [
     "predict_label",
     "predict_scores",
     "prepare",
+    "prepared_image",
     "read_plan",
     "read_weights",
     "select_device",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.data.utils import compute_importance_map
 from torch import nn
 from torch.nn.functional import pad
@@ -39,9 +40,7 @@ def predict_label(
     Returns:
         uint8, shape (1, I, J, K).
     """
-    data = preprocess(spacing_mm=plan.spacing_mm, window_hu=plan.window_hu)(
-        {"image": as_metatensor(volume.data.astype(np.float32, copy=False), volume.grid.affine)}
-    )["image"]
+    data = prepared_image(plan, volume)
     scores = predict_scores(networks, plan, data.as_tensor(), device=device)
     label = restore(
         scores,
@@ -50,6 +49,14 @@ def predict_label(
         target_shape=volume.grid.shape,
     )
     return Volume(label.cpu().numpy()[None], volume.grid)
+
+
+def prepared_image(plan: Plan, volume: Volume) -> MetaTensor:
+    """What the network sees of an image (C, I, J, K): RAS axes, the plan's spacing and range."""
+    transform = preprocess(spacing_mm=plan.spacing_mm, window_hu=plan.window_hu)
+    image = as_metatensor(volume.data.astype(np.float32, copy=False), volume.grid.affine)
+    prepared: MetaTensor = transform({"image": image})["image"]
+    return prepared
 
 
 @torch.no_grad()
@@ -141,9 +148,13 @@ def _slide(
         batch = torch.stack([padded[(slice(None), *window)] for window in chosen]).to(device)
         batch = batch.contiguous(memory_format=torch.channels_last_3d)
         with mixed_precision(device):
-            logits = [network(_without_slow_path(batch)) for network in networks]
-        probability = torch.stack([one.float().softmax(dim=1) for one in logits]).mean(dim=0)
-        for window, values in zip(chosen, probability.cpu()[: len(chosen)], strict=True):
+            logits = [network(_without_slow_path(batch))[: len(chosen)] for network in networks]
+        probabilities = [one.float().softmax(dim=1) for one in logits]
+        # With one network, as in every proposal, a mean would only copy.
+        probability = (
+            torch.stack(probabilities).mean(dim=0) if len(networks) > 1 else probabilities[0]
+        )
+        for window, values in zip(chosen, probability.cpu(), strict=True):
             total[(slice(None), *window)] += values * weight
             weights[window] += weight
     inside = tuple(

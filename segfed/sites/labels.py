@@ -42,7 +42,7 @@ def store_label(site_folder: Path, label: Volume | Path) -> str:
     # In a folder of its own until the hash is known, so that two writers never meet.
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
         staged = Path(partial) / "label.nii.gz"
-        write_label(volume, staged)
+        write_label(volume, staged, durable=False)  # `replacing` puts it on disk
         sha256 = sha256_file(staged)
         target = folder / f"{sha256}.nii.gz"
         if not target.exists() or sha256_file(target) != sha256:

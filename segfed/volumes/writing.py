@@ -35,18 +35,24 @@ def write_image(volume: Volume, path: Path) -> None:
     _write(voxels, volume, path)
 
 
-def write_label(volume: Volume, path: Path) -> None:
+def write_label(volume: Volume, path: Path, *, durable: bool = True) -> None:
     """Write label values as uint8 where they fit, else int16; same label, same bytes.
 
     Args:
         volume: Label values (1, I, J, K), whole numbers of any type.
         path: Where to; the suffix (.nii, .nii.gz, .nrrd) chooses the format.
+        durable: Have the file appear whole or not at all, and on disk. Without it, for a file
+            that nobody else knows yet, writing does not wait for the disk.
 
     Raises:
         GeometryError: If the volume has more than one channel.
         VolumeError: If a value cannot be a label value or the suffix is unknown.
     """
-    _write(label_voxels(_only_channel(volume, path), name=str(path)), volume, path)
+    voxels = label_voxels(_only_channel(volume, path), name=str(path))
+    if durable:
+        _write(voxels, volume, path)
+    else:
+        format_of(path).write(path, voxels, volume.grid)
 
 
 def _only_channel(volume: Volume, path: Path) -> NDArray[Any]:

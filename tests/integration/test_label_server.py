@@ -6,15 +6,17 @@ import json
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from typer.testing import CliRunner
 
 from segfed.cli.label import app
-from segfed.cli.label_server import label_server
+from segfed.cli.label_server import label_server, running_server
 from segfed.cli.server_folder import temporary_folder
 from segfed.engine import Lineage, build_network, make_plan, write_bundle
 from segfed.errors import ServerError
@@ -245,10 +247,66 @@ def test_a_server_that_cannot_start_says_why(tmp_path):
         pass
 
 
+def child_processes(pid: int) -> list[psutil.Process]:
+    return [p for p in psutil.Process(pid).children() if "spawn_main" in " ".join(p.cmdline())]
+
+
+def test_the_server_answers_while_its_worker_computes_dies_and_ends_with_it(tmp_path):
+    site = make_site(tmp_path)
+    publish_untrained(site, tmp_path / "bundle")
+    options = {"port": 0, "reader": "ann", "device": "cpu"}
+
+    with running_server(site.folder, **options) as server:
+        with httpx.Client(base_url=server.url, timeout=180) as client:
+            assert client.post("/infer/bean", params={"image": "case0"}).status_code == 200
+            (worker,) = child_processes(server.process.pid)
+
+            worker.suspend()
+            with ThreadPoolExecutor() as readers:
+                proposal = readers.submit(client.post, "/infer/bean", params={"image": "case0"})
+                infos = [client.get("/info/") for _ in range(3)]
+                sample = client.post("/activelearning/least_certain", json={})
+                assert not proposal.done(), "nobody computes"
+                worker.kill()
+                answer = proposal.result(180)
+            (successor,) = child_processes(server.process.pid)
+
+        assert [info.status_code for info in infos] == [200] * 3
+        assert sample.json()["id"] == "case0"
+        assert answer.status_code == 200, "another worker answers in its place"
+        assert successor.pid != worker.pid
+        server.process.kill()
+        server.process.wait()
+        assert psutil.wait_procs([successor], timeout=30)[1] == [], "it outlives the server"
+
+
+def test_scores_are_computed_in_the_background_once_somebody_wants_them(tmp_path):
+    site = make_site(tmp_path, splits=("train", "train", "test"))
+    sha256 = publish_untrained(site, tmp_path / "bundle")
+    scores = site.folder / "cache" / "uncertainty" / sha256[:12]
+
+    with label_server(site.folder, reader="ann", device="cpu") as url:
+        first = httpx.post(f"{url}/activelearning/least_certain", json={}, timeout=180)
+        deadline = time.monotonic() + 180
+        while len(list(scores.glob("*.json"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        after = httpx.post(f"{url}/activelearning/least_certain", json={}, timeout=180)
+
+    found = {case.case_id: scores / f"{case.image_sha256}.json" for case in site.cases}
+    known = {
+        case_id: json.loads(path.read_text())["mean_entropy"]
+        for case_id, path in found.items()
+        if path.exists()
+    }
+    assert first.json()["id"] == "case0", "no score yet: in the order of import"
+    assert set(known) == {"case0", "case1"}
+    assert after.json()["id"] == max(known, key=known.__getitem__)
+
+
 PARENT = """
 import os, signal, sys
 from pathlib import Path
-from segfed.cli.label_server import label_server
+from segfed.cli.label_server import label_server, running_server
 from segfed.cli.server_folder import temporary_folder
 with label_server(Path(sys.argv[1])) as url:
     print(url, flush=True)
