@@ -1,8 +1,10 @@
 """What a hospital has: tasks, the site folder, cases, labels and their ledger, imports."""
 
+from segfed.sites.approved import approved_labels
 from segfed.sites.cases import Case
 from segfed.sites.check import Problem, check_site, require_ready
 from segfed.sites.images import add_case, hash_image
+from segfed.sites.intact import check_intact
 from segfed.sites.labels import (
     LabelledCase,
     checked_label,
@@ -32,7 +34,9 @@ __all__ = [
     "Status",
     "Task",
     "add_case",
+    "approved_labels",
     "assign_splits",
+    "check_intact",
     "check_site",
     "checked_label",
     "create_site",
