@@ -1,7 +1,7 @@
 """The door of the label server: what is not on its list does not reach MONAI Label.
 
 MONAI Label offers far more than 3D Slicer needs, some of it dangerous on any machine that also
-runs a browser: uploads over the app's own code, training, scoring, a proxy into the hospital's
+runs a browser: uploads over the app's own code, scoring, a proxy into the hospital's
 archive, and answers to whatever web page asks.
 """
 
@@ -22,8 +22,12 @@ ROUTES = (
     ("GET", re.compile(r"/datastore/label")),
     ("PUT", re.compile(r"/datastore/label")),
     ("POST", re.compile(rf"/infer/{_NAME}")),
+    ("GET", re.compile(r"/train/")),
+    ("POST", re.compile(rf"/train/{_NAME}")),
+    ("DELETE", re.compile(r"/train/")),
+    ("GET", re.compile(rf"/channels/{_NAME}(/{_NAME})?")),
 )
-"""The requests of 3D Slicer's module that this server answers."""
+"""The requests of 3D Slicer's module, and of our script there, that this server answers."""
 
 MAX_BODY_BYTES = 256 * 1024**2
 """A label of 512 x 512 x 1000 voxels has this many bytes before it is compressed."""

@@ -13,10 +13,12 @@ from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
 
 from label_app.proposals import Proposer
 from label_app.sampling import OldestFirst
 from label_app.store import SiteDatastore
+from label_app.training import FineTuner, TrainingJob
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class SegfedLabelApp(MONAILabelApp):
         reader = conf.get("reader") or getpass.getuser()
         self._store = SiteDatastore(Path(studies).parent, reader=lambda: reader)
         self._device = conf.get("device", "auto")
+        self.training = TrainingJob(self._store.site_folder, device=self._device)
         task = self._store.site.task
         super().__init__(
             app_dir=app_dir,
@@ -50,6 +53,10 @@ class SegfedLabelApp(MONAILabelApp):
     def init_infers(self) -> dict[str, InferTask]:
         """The published model, under the task's name."""
         return {self._store.site.task.name: Proposer(self._store, device=self._device)}
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        """The site's own training, under the task's name."""
+        return {self._store.site.task.name: FineTuner(self.training)}
 
     def init_strategies(self) -> dict[str, Strategy]:
         """How the next case is chosen."""

@@ -28,6 +28,11 @@ def scope(method: str, path: str, **headers: str):
         ("GET", "/datastore/"),
         ("POST", "/infer/kidney_tumor"),
         ("PUT", "/datastore/label"),
+        ("POST", "/train/kidney_tumor"),
+        ("GET", "/train/"),
+        ("DELETE", "/train/"),
+        ("GET", "/channels/case-1"),
+        ("GET", "/channels/case-1/t2f"),
     ],
 )
 def test_what_slicer_asks_for_passes(method, path):
@@ -42,6 +47,8 @@ def test_what_slicer_asks_for_passes(method, path):
         ("DELETE", "/datastore/label"),
         ("PUT", "/model/kidney_tumor"),
         ("POST", "/infer/wsi/kidney_tumor"),
+        ("POST", "/train/"),
+        ("GET", "/channels/case-1/../x"),
         ("POST", "/infer/..%2f"),
         ("POST", "/reload"),
         ("GET", "/proxy/dicom/studies"),

@@ -27,7 +27,7 @@ def train(
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimizer steps.")] = None,
     minutes: Annotated[
         float | None,
-        typer.Option("--minutes", min=0.1, help="About how long to train; default: 30."),
+        typer.Option("--minutes", min=0.01, help="About how long to train; default: 30."),
     ] = None,
     arm: Annotated[
         Literal["manual", "assisted", "mixed"],
