@@ -8,7 +8,7 @@ from segfed.protocol import Arm, Split
 from segfed.sites.cases import Case
 from segfed.sites.intact import check_intact
 from segfed.sites.labels import LabelledCase, checked_label, intact_label
-from segfed.sites.records import LabelRecord, Status
+from segfed.sites.records import APPROVED, LabelRecord, Status
 from segfed.sites.site import Site
 
 
@@ -17,7 +17,7 @@ def approved_labels(
     *,
     split: Split,
     arms: Collection[Arm],
-    statuses: Collection[Status] = ("approved",),
+    statuses: Collection[Status] = APPROVED,
 ) -> tuple[LabelledCase, ...]:
     """The cases of a split that have an approved label, each with its newest one, checked.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from segfed.errors import ConfigError, TrainingError
 from segfed.protocol import Arm
 from segfed.sites import LabelledCase, Site, approved_labels
-from segfed.sites.records import COUNTING
+from segfed.sites.records import APPROVED, COUNTING
 from segfed.study.resumable import Budget
 
 DEFAULT_BUDGET = Budget(steps=None, seconds=30 * 60.0)
@@ -59,11 +60,9 @@ def labels_to_train_on(site: Site, choice: Choice) -> TrainingLabels:
             f"Site {site.name} is external, expected one that trains: models are only scored on "
             "an external site. Train at another site."
         )
-    statuses = COUNTING if choice.include_submitted else ("approved",)
-    train, validation = (
-        approved_labels(site, split=split, arms=_ARMS[choice.arm], statuses=statuses)
-        for split in ("train", "validation")
-    )
+    statuses = COUNTING if choice.include_submitted else APPROVED
+    select = partial(approved_labels, site, arms=_ARMS[choice.arm], statuses=statuses)
+    train = select(split="train")
     if not train:
         arm = "" if choice.arm == "mixed" else f"{choice.arm} "
         raise TrainingError(
@@ -71,4 +70,4 @@ def labels_to_train_on(site: Site, choice: Choice) -> TrainingLabels:
             f"has an {' or '.join(statuses)} {arm}label. Expected at least one: let a reviewer "
             "approve the labels that are right."
         )
-    return TrainingLabels(train, validation)
+    return TrainingLabels(train, select(split="validation"))

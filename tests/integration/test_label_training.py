@@ -29,7 +29,8 @@ def publish_start(site: Site, folder) -> str:
     return sha256
 
 
-def until(condition: Callable[[], bool], *, seconds: float = 180.0) -> None:
+# The training runs at low priority: on a busy machine it takes minutes to start.
+def until(condition: Callable[[], bool], *, seconds: float = 500.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited for {seconds:g} seconds"
