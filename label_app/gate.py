@@ -1,7 +1,7 @@
 """The door of the label server: what is not on its list does not reach MONAI Label.
 
 MONAI Label offers far more than 3D Slicer needs, some of it dangerous on any machine that also
-runs a browser: uploads over the app's own code, training, scoring, a proxy into the hospital's
+runs a browser: uploads over the app's own code, scoring, a proxy into the hospital's
 archive, and answers to whatever web page asks.
 """
 

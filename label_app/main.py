@@ -15,12 +15,14 @@ from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
 
 from label_app.inference import uncertainty
 from label_app.proposals import Proposer
 from label_app.reader import current_reader
 from label_app.sampling import LeastCertain, OldestFirst, RandomOrder
 from label_app.store import SiteDatastore
+from label_app.training import FineTuner, TrainingJob
 from label_app.uncertainty import Uncertainties
 from label_app.wishes import allowed_wishes
 from label_app.worker import TIMEOUT_SECONDS, Worker
@@ -49,6 +51,7 @@ class SegfedLabelApp(MONAILabelApp):
             job=partial(uncertainty, device=self._device),
             ask_if_idle=self._worker.ask_if_idle,
         )
+        self.training = TrainingJob(self._store.site_folder, device=self._device)
         task = self._store.site.task
         super().__init__(
             app_dir=app_dir,
@@ -66,6 +69,10 @@ class SegfedLabelApp(MONAILabelApp):
     def init_infers(self) -> dict[str, InferTask]:
         """The published model, under the task's name."""
         return {self._store.site.task.name: self._proposer}
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        """The site's own training, under the task's name."""
+        return {self._store.site.task.name: FineTuner(self.training)}
 
     def init_strategies(self) -> dict[str, Strategy]:
         """How the next case is chosen."""

@@ -70,7 +70,13 @@ ROUTES = (
         max_body_bytes=MAX_UPLOAD_BYTES,
     ),
     _route("POST", rf"/infer/{_NAME}", query={"image": _ID}, max_body_bytes=MAX_UPLOAD_BYTES),
+    _route("GET", "/train/", query={"check_if_running": re.compile("(?i:true|false)")}),
+    # What is trained here proposes to everybody.
+    _route("POST", rf"/train/{_NAME}", max_body_bytes=MAX_JSON_BYTES, role="reviewer"),
+    _route("DELETE", "/train/", role="reviewer"),
+    _route("GET", rf"/channels/{_NAME}(/{_NAME})?"),
 )
+"""The requests of 3D Slicer's module, and of our script there, that this server answers."""
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")

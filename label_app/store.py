@@ -16,11 +16,11 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from label_app.answers import explaining
 from label_app.read_only import ReadOnlyDatastore
 from label_app.reading_log import ReadingEvent, ReadingLog
-from label_app.submission import check_intact, last_record, submit_upload
+from label_app.submission import last_record, submit_upload
 from segfed.errors import CaseError
 from segfed.files import sha256_file
 from segfed.protocol import Arm
-from segfed.sites import Case, LabelRecord, Site, load_site
+from segfed.sites import Case, LabelRecord, Site, check_intact, load_site
 
 _FINAL = DefaultLabelTag.FINAL.value
 
@@ -75,7 +75,7 @@ class SiteDatastore(ReadOnlyDatastore):
         """Note that the reader opens a case.
 
         Raises:
-            HTTPException: 422 if its image is missing or not the one that was imported.
+            HTTPException: 422 with what is wrong if its image cannot be worked on.
         """
         with explaining():
             check_intact(self.case(case_id))

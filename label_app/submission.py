@@ -10,8 +10,7 @@ from label_app.origin import infer_provenance
 from label_app.reading_log import ReadingEvent
 from label_app.segments import task_label
 from label_app.upload import read_upload
-from segfed.errors import CaseError
-from segfed.sites import Case, LabelRecord, Site, checked_label, hash_image, submit_label
+from segfed.sites import Case, LabelRecord, Site, checked_label, submit_label
 from segfed.volumes import read_label
 
 
@@ -71,24 +70,3 @@ def last_record(site: Site, case_id: str, *, reader: str) -> LabelRecord | None:
     """A reader's newest label of a case."""
     records = [r for r in site.ledger().records(case_id) if r.reader == reader]
     return records[-1] if records else None
-
-
-def check_intact(case: Case) -> None:
-    """Refuse a case whose files are missing or were altered since their import.
-
-    Raises:
-        CaseError: Naming the files.
-    """
-    missing = [str(path) for path in case.channels.values() if not path.is_file()]
-    if missing:
-        raise CaseError(
-            f"Case {case.case_id}: {', '.join(missing)} is missing, expected one image for each "
-            "channel. Restore it from a backup, or go on with another case."
-        )
-    found = hash_image(case.channels.values())
-    if found != case.image_sha256:
-        raise CaseError(
-            f"Case {case.case_id}: the image has the hash {found[:12]}, expected "
-            f"{case.image_sha256[:12]} as it was imported. Restore the image from a backup: "
-            "labels belong to the image on which they were drawn."
-        )

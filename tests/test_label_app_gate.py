@@ -67,8 +67,8 @@ def door(site_folder):
     return Gate(INNER, Desk(site_folder))
 
 
-def logged_in(door: Gate) -> dict[str, dict[str, str]]:
-    form = {"username": "ann", "password": PASSWORD, "grant_type": "password"}
+def logged_in(door: Gate, name: str = "ann") -> dict[str, dict[str, str]]:
+    form = {"username": name, "password": PASSWORD, "grant_type": "password"}
     (answer,) = ask(door, ("POST", "/auth/token", {"data": form}))
     return {"headers": {"authorization": f"bearer {answer.json()['access_token']}"}}
 
@@ -90,6 +90,18 @@ def test_with_accounts_only_the_token_says_who_asks(door):
     assert nobody.status_code == 401
     assert "log in when asked" in nobody.json()["detail"]
     assert ann.json() == {"reader": "ann", "role": "annotator"}
+
+
+def test_only_a_reviewer_starts_or_stops_a_training(door, site_folder):
+    add_account(site_folder, name="rita", role="reviewer", password=PASSWORD)
+    requests = [("POST", "/train/kidney_tumor"), ("DELETE", "/train/")]
+
+    annotator = ask(door, *((*request, logged_in(door)) for request in requests))
+    reviewer = ask(door, *((*request, logged_in(door, "rita")) for request in requests))
+
+    assert [answer.status_code for answer in annotator] == [403, 403]
+    assert "expected reviewer" in annotator[0].json()["detail"]
+    assert [answer.status_code for answer in reviewer] == [404, 404], "it reached the app"
 
 
 def test_a_removed_account_and_a_changed_password_end_the_login_at_once(door, site_folder):

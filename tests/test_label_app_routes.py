@@ -42,6 +42,11 @@ def status(method: str, path: str, *, public_names=(), **headers: str) -> int:
         ("GET", "/datastore/label?label=case0&tag=original"),
         ("POST", "/infer/kidney_tumor?image=case0"),
         ("PUT", "/datastore/label?image=case0"),
+        ("POST", "/train/kidney_tumor"),
+        ("GET", "/train/?check_if_running=true"),
+        ("DELETE", "/train/"),
+        ("GET", "/channels/case-1"),
+        ("GET", "/channels/case-1/t2f"),
     ],
 )
 def test_what_slicer_asks_for_passes(method, path):
@@ -56,6 +61,8 @@ def test_what_slicer_asks_for_passes(method, path):
         ("PUT", "/datastore/image?image=../app/main"),
         ("PUT", "/datastore/?image=../app/main"),
         ("DELETE", "/datastore/image?id=case0"),
+        ("POST", "/train/"),
+        ("GET", "/channels/case-1/../x"),
         ("DELETE", "/datastore/label?id=case0&tag=final"),
         ("PUT", "/model/kidney_tumor"),
         ("DELETE", "/model/kidney_tumor"),

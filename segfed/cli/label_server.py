@@ -26,9 +26,8 @@ from segfed.sites import read_accounts
 
 _APP = 'from label_app.main import SegfedLabelApp\n\n__all__ = ["SegfedLabelApp"]\n'
 _SWITCHES = {
-    # A child process that scores or trains would call the server back, and write its files.
+    # A child process that scores would call the server back, and write its files.
     "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
-    "MONAI_LABEL_TASKS_TRAIN": "false",
     "MONAI_LABEL_TASKS_SCORING": "false",
     "MONAI_LABEL_TASKS_BATCH_INFER": "false",
     "MONAI_LABEL_SESSIONS": "false",

@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from segfed.cli import console, demo, evaluate, label, model, predict, report, sample, site, study
+from segfed.cli import (
+    console,
+    demo,
+    evaluate,
+    label,
+    model,
+    predict,
+    report,
+    sample,
+    site,
+    study,
+    train,
+)
 from segfed.cli import task as task_commands
 from segfed.errors import SegfedError
 
@@ -31,6 +43,7 @@ app.command(name="sample")(sample.sample)
 app.add_typer(task_commands.app, name="task")
 app.add_typer(site.app, name="site")
 app.add_typer(label.app, name="label")
+app.command(name="train")(train.train)
 app.add_typer(study.app, name="study")
 app.command(name="report")(report.report)
 app.add_typer(model.app, name="model")
@@ -90,6 +103,7 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         console.err.print(
-            "Stopped. Run the command again: a study or an import goes on, a demo begins anew."
+            "Stopped. Run the command again: a study, a training or an import goes on, a demo "
+            "begins anew."
         )
         sys.exit(130)

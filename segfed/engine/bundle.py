@@ -28,7 +28,7 @@ class Lineage(Settings):
     """Where a model comes from: enough to tell whether it saw a case."""
 
     study: str
-    arm: Arm
+    arm: Arm | Literal["mixed"]
     seed: int
     round: int | None = None
     """Round of the federation; None where the model was not federated."""

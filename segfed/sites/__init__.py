@@ -10,6 +10,7 @@ from segfed.sites.accounts import (
     set_password,
     signing_key,
 )
+from segfed.sites.approved import approved_labels
 from segfed.sites.cases import Case
 from segfed.sites.check import Problem, check_site, require_ready
 from segfed.sites.fingerprint import (
@@ -20,6 +21,7 @@ from segfed.sites.fingerprint import (
 )
 from segfed.sites.histograms import Histogram, merged
 from segfed.sites.images import add_case, hash_image
+from segfed.sites.intact import check_intact
 from segfed.sites.labels import (
     LabelledCase,
     checked_label,
@@ -54,7 +56,9 @@ __all__ = [
     "Task",
     "add_account",
     "add_case",
+    "approved_labels",
     "assign_splits",
+    "check_intact",
     "check_site",
     "checked_label",
     "create_site",

@@ -13,8 +13,11 @@ from segfed.protocol import Arm
 Origin = Literal["manual", "ai_corrected", "ai_accepted"]
 Status = Literal["submitted", "approved", "flagged", "rejected"]
 
-COUNTING = ("submitted", "approved")
+COUNTING: tuple[Status, ...] = ("submitted", "approved")
 """Statuses of labels that may be trained on and scored against."""
+
+APPROVED: tuple[Status, ...] = ("approved",)
+"""Statuses of labels that a site's own training learns from."""
 
 GENESIS = "0" * 64
 """Stands for the hash before the first record's."""

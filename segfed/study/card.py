@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from segfed.engine import Lineage
+from segfed.sites import Task
 from segfed.study.records import ModelRecord, StudyRecord
+
+_LIMITS = "A research model: no medical device, and not for diagnosis."
+_LINEAGE = """`lineage.json` lists the hash of every
+image that it was trained on or chosen by; it must not propose labels for those."""
 
 
 def model_card(study: StudyRecord, model: ModelRecord) -> str:
@@ -37,7 +43,40 @@ cases.
 
 ## Limits
 
-A research model: no medical device, and not for diagnosis. Figures about it are in the study's
-report. `lineage.json` lists the hash of every image that it was trained on or chosen by; it must
-not propose labels for those.
+{_LIMITS} Figures about it are in the study's report. {_LINEAGE}
 """
+
+
+def fine_tune_card(
+    task: Task,
+    lineage: Lineage,
+    *,
+    site: str,
+    n_train: int,
+    n_validation: int,
+    steps: int,
+    start_dice: float | None,
+    dice: float | None,
+) -> str:
+    """The card of a model that one site trained on from another one, in Markdown."""
+    start = f"model `{lineage.parent[:12]}`" if lineage.parent else "random weights"
+    return f"""# {task.title}
+
+A 3D segmentation model that site `{site}` trained by itself, from {start}: {steps} optimizer steps
+on {n_train} cases with approved labels ({lineage.arm}).
+
+| | |
+|---|---|
+| input | {task.modality}, channels {", ".join(task.channels)} |
+| structures | {", ".join(task.structures)} |
+| training data | {", ".join(lineage.data)}, of {", ".join(lineage.sites)} |
+| validation Dice | {_figure(start_dice)} before, {_figure(dice)} after, on {n_validation} cases |
+
+## Limits
+
+{_LIMITS} It was chosen by the figures above, so they flatter it. {_LINEAGE}
+"""
+
+
+def _figure(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3f}"

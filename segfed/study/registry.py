@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from segfed.engine import Lineage, load_bundle, read_plan, read_weights, write_bundle
+from segfed.engine import Lineage, Plan, load_bundle, read_plan, read_weights, write_bundle
 from segfed.engine.bundle import LINEAGE, WEIGHTS
 from segfed.errors import ConfigError
 from segfed.files import sha256_file, write_text
@@ -97,14 +97,7 @@ def publish(bundle_folder: Path, site: Site) -> Path:
         ConfigError: If it was made for another task than the site's.
     """
     model = load_bundle(bundle_folder)
-    for field in ("channels", "labels"):
-        found, expected = getattr(model.plan, field), getattr(site.task, field)
-        if found != expected:
-            raise ConfigError(
-                f"{bundle_folder} was trained for task {model.plan.task!r} with {field} {found}; "
-                f"site {site.name} works on {site.task.name!r} with {expected}. Publish a model "
-                "of the site's own task."
-            )
+    check_fits(model.plan, site, source=str(bundle_folder))
     models = _models_folder(site)
     target = models / model.sha256[:12]
     if not _is_intact(target, bundle_folder, model.sha256):
@@ -116,6 +109,22 @@ def publish(bundle_folder: Path, site: Site) -> Path:
             staged.rename(target)
     write_text(models / CURRENT_FILE, f"{target.name}\n")
     return target
+
+
+def check_fits(plan: Plan, site: Site, *, source: str) -> None:
+    """Refuse a model that was made for another task than the site's.
+
+    Raises:
+        ConfigError: If channels or labels differ; ``source`` names the model.
+    """
+    for field in ("channels", "labels"):
+        found, expected = getattr(plan, field), getattr(site.task, field)
+        if found != expected:
+            raise ConfigError(
+                f"{source} was trained for task {plan.task!r} with {field} {found}; "
+                f"site {site.name} works on {site.task.name!r} with {expected}. Choose a model "
+                "of the site's own task."
+            )
 
 
 def publish_run(run_folder: Path, site: Site, *, model: ModelId | None = None) -> Path:

@@ -1,0 +1,261 @@
+"""A site's own training: the model that it serves goes on learning from its approved labels."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segfed import __version__
+from segfed.engine import (
+    Lineage,
+    Model,
+    State,
+    build_network,
+    load_bundle,
+    make_plan,
+    prepare,
+    write_bundle,
+)
+from segfed.errors import TrainingError
+from segfed.sites import LabelledCase, Site
+from segfed.study.card import fine_tune_card
+from segfed.study.own_labels import Choice, TrainingLabels, labels_to_train_on
+from segfed.study.registry import check_fits, current_model, publish
+from segfed.study.resumable import OnState, TrainingState, train_resumably
+
+WORK_FOLDER = Path("cache", "fine_tune")
+"""Where a site's training keeps its progress; one at a time."""
+
+_RATE_FRACTION = 0.1
+"""Share of the plan's learning rate for a model that has learned already.
+
+The optimizer starts without a memory, and a few local cases stand against all that the hospitals
+taught the model: at the full rate its first hundred steps would undo more than they add.
+"""
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """What a site's own training brought."""
+
+    n_train: int
+    n_validation: int
+    n_of_origin: dict[str, int]
+    """Training labels by origin."""
+
+    parent: str | None
+    """SHA-256 of the model that it started from."""
+
+    state: TrainingState
+    is_better: bool
+    """Whether it is worth using: nothing was measured, or its Dice is above that of the start."""
+
+    sha256: str | None
+    """The new model; None where it is no better."""
+
+    published: Path | None
+
+
+def fine_tune(
+    site: Site,
+    choice: Choice,
+    *,
+    start: Path | None = None,
+    device: torch.device,
+    out: Path | None = None,
+    publish_at_site: bool = False,
+    on_state: OnState,
+) -> FineTuned:
+    """Train a model on a site's approved labels, and keep it if it is better than the start.
+
+    Goes on from the site's published model; where there is none, from random weights by the
+    task's plan. Everything is checked before the first step. A call that was killed goes on where
+    it stopped when it is repeated.
+
+    Args:
+        site: The site, as loaded.
+        choice: What to train on, and how long.
+        start: A model's bundle to start from in place of the published one.
+        device: Where to compute.
+        out: Where the new model's bundle goes, if it is to be kept beside what is published.
+        publish_at_site: Put the new model where the site's label server loads it.
+        on_state: Called after each step.
+
+    Raises:
+        SegfedError: As `labels_to_train_on`, and if the starting model is damaged or of another
+            task, another training of the site is running, the training fails, or another model
+            was published at the site meanwhile.
+    """
+    with _one_at_a_time(site):
+        labels = labels_to_train_on(site, choice)
+        served = current_model(site)
+        parent_folder = start or served
+        parent = load_bundle(parent_folder) if parent_folder else None
+        if parent:
+            check_fits(parent.plan, site, source=str(parent_folder))
+        state, weights = _train(site, choice, labels, parent, device=device, on_state=on_state)
+        is_better = _is_better(state)
+        sha256 = published = None
+        if is_better:
+            bundle = out or site.folder / WORK_FOLDER / "bundle"
+            sha256 = _write(bundle, site, choice, labels, parent, state=state, weights=weights)
+            if publish_at_site:
+                _check_still_served(site, served, bundle, kept=out is not None)
+                published = publish(bundle, site)
+        shutil.rmtree(site.folder / WORK_FOLDER, ignore_errors=True)
+    return FineTuned(
+        n_train=len(labels.train),
+        n_validation=len(labels.validation),
+        n_of_origin=dict(Counter(item.record.origin for item in labels.train)),
+        parent=parent.sha256 if parent else None,
+        state=state,
+        is_better=is_better,
+        sha256=sha256,
+        published=published,
+    )
+
+
+def _train(
+    site: Site,
+    choice: Choice,
+    labels: TrainingLabels,
+    parent: Model | None,
+    *,
+    device: torch.device,
+    on_state: OnState,
+) -> tuple[TrainingState, State]:
+    """Train, or go on with a training from the same inputs."""
+    plan = parent.plan if parent else make_plan(site.task)
+    rate = plan.learning_rate * (_RATE_FRACTION if parent else 1.0)
+    cache = site.folder / "cache"
+    weights, state = train_resumably(
+        site.folder / WORK_FOLDER,
+        plan.model_copy(update={"learning_rate": rate}),
+        prepare(labels.train, plan, cache),
+        validation=prepare(labels.validation, plan, cache),
+        network=parent.network if parent else build_network(plan, seed=choice.seed),
+        seed=choice.seed,
+        budget=choice.budget,
+        inputs=_inputs(choice, labels, parent, plan_sha256=plan.sha256, device=device),
+        device=device,
+        on_state=on_state,
+    )
+    return state, weights
+
+
+def _inputs(
+    choice: Choice,
+    labels: TrainingLabels,
+    parent: Model | None,
+    *,
+    plan_sha256: str,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Everything that a training depends on."""
+    return {
+        "version": __version__,
+        "device": str(device),
+        "parent": parent.sha256 if parent else None,
+        "plan": plan_sha256,
+        "steps": choice.budget.steps,
+        "seconds": choice.budget.seconds,
+        "seed": choice.seed,
+        "train": _hashes(labels.train),
+        "validation": _hashes(labels.validation),
+    }
+
+
+def _hashes(labelled: Sequence[LabelledCase]) -> list[list[str]]:
+    """Image and label hash of each case."""
+    return [[item.case.image_sha256, item.record.label_sha256] for item in labelled]
+
+
+def _is_better(state: TrainingState) -> bool:
+    """Whether a training is worth using; where nothing was measured, nothing speaks against it."""
+    if state.start_dice is None:
+        return True
+    return state.best_dice is not None and state.best_dice > state.start_dice
+
+
+def _write(
+    bundle: Path,
+    site: Site,
+    choice: Choice,
+    labels: TrainingLabels,
+    parent: Model | None,
+    *,
+    state: TrainingState,
+    weights: State,
+) -> str:
+    """Write the new model's bundle; returns the SHA-256 of its weights."""
+    lineage = _lineage(site, choice, labels, parent)
+    return write_bundle(
+        bundle,
+        plan=parent.plan if parent else make_plan(site.task),
+        state=weights,
+        lineage=lineage,
+        card=fine_tune_card(
+            site.task,
+            lineage,
+            site=site.name,
+            n_train=len(labels.train),
+            n_validation=len(labels.validation),
+            steps=state.best_step or state.total_steps,
+            start_dice=state.start_dice,
+            dice=state.best_dice,
+        ),
+    )
+
+
+def _lineage(site: Site, choice: Choice, labels: TrainingLabels, parent: Model | None) -> Lineage:
+    """Where the new model comes from: all that its parent saw, and the cases of this training."""
+    before = parent.lineage if parent else None
+    seen = dict(before.train_images) if before else {}
+    new = (item.case.image_sha256 for item in (*labels.train, *labels.validation))
+    seen[site.name] = tuple(dict.fromkeys((*seen.get(site.name, ()), *new)))
+    sites, data = (before.sites, before.data) if before else ((), ())
+    return Lineage(
+        study="local training",
+        arm=choice.arm if before is None or before.arm == choice.arm else "mixed",
+        seed=choice.seed,
+        sites=tuple(dict.fromkeys((*sites, site.name))),
+        data=tuple(sorted({*data, site.settings.data})),
+        train_images=seen,
+        parent=parent.sha256 if parent else None,
+    )
+
+
+def _check_still_served(site: Site, served: Path | None, bundle: Path, *, kept: bool) -> None:
+    """Refuse to publish over a model that came while this one was being trained."""
+    now = current_model(site)
+    if now == served:
+        return
+    where = f"The new model lies in {bundle}. " if kept else ""
+    raise TrainingError(
+        f"Site {site.name} now serves model {now.name if now else None}, expected "
+        f"{served.name if served else 'none'} as when this training began: another model was "
+        f"published meanwhile, and stays. {where}Train again to go on from that one."
+    )
+
+
+@contextmanager
+def _one_at_a_time(site: Site) -> Iterator[None]:
+    """Hold the site's training, so that no two share a folder of progress."""
+    (site.folder / "cache").mkdir(exist_ok=True)
+    with (site.folder / "cache" / "fine_tune.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingError(
+                f"Another training of site {site.name} is running, expected one at a time. Wait "
+                "until it is done, or stop it."
+            ) from None
+        yield

@@ -1,0 +1,73 @@
+"""What a site's own training learns from: its approved labels, and for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from segfed.errors import ConfigError, TrainingError
+from segfed.protocol import Arm
+from segfed.sites import LabelledCase, Site, approved_labels
+from segfed.sites.records import APPROVED, COUNTING
+from segfed.study.resumable import Budget
+
+DEFAULT_BUDGET = Budget(steps=None, seconds=30 * 60.0)
+
+ArmChoice = Literal["manual", "assisted", "mixed"]
+_ARMS: dict[ArmChoice, tuple[Arm, ...]] = {
+    "manual": ("manual",),
+    "assisted": ("assisted",),
+    "mixed": ("manual", "assisted"),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to train on, and how long."""
+
+    arm: ArmChoice = "mixed"
+    """``mixed`` takes each case's newest label of either arm."""
+
+    include_submitted: bool = False
+    """Also labels that nobody has reviewed."""
+
+    budget: Budget = DEFAULT_BUDGET
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingLabels:
+    """The labels of a site that its own training uses."""
+
+    train: tuple[LabelledCase, ...]
+    validation: tuple[LabelledCase, ...]
+
+
+def labels_to_train_on(site: Site, choice: Choice) -> TrainingLabels:
+    """The labels that a site's own training would use, checked.
+
+    Only cases of the training split are trained on, and only those of the validation split chosen
+    by. In both, a case without an approved label is left out.
+
+    Raises:
+        ConfigError: If the site is external, which never trains.
+        TrainingError: If no training case has an approved label.
+        SegfedError: If an image or label is missing, altered or damaged; see `approved_labels`.
+    """
+    if site.settings.external:
+        raise ConfigError(
+            f"Site {site.name} is external, expected one that trains: models are only scored on "
+            "an external site. Train at another site."
+        )
+    statuses = COUNTING if choice.include_submitted else APPROVED
+    select = partial(approved_labels, site, arms=_ARMS[choice.arm], statuses=statuses)
+    train = select(split="train")
+    if not train:
+        arm = "" if choice.arm == "mixed" else f"{choice.arm} "
+        raise TrainingError(
+            f"Site {site.name} has {len(site.split('train'))} cases to train on, but none of them "
+            f"has an {' or '.join(statuses)} {arm}label. Expected at least one: let a reviewer "
+            "approve the labels that are right."
+        )
+    return TrainingLabels(train, select(split="validation"))
