@@ -59,6 +59,24 @@ def test_a_reader_with_assignments_gets_only_those(site, store):
     assert store.list_images() == ["case1"]
 
 
+def test_a_case_that_another_reader_has_open_is_not_offered(site, store, upload):
+    bob = SiteDatastore(site.folder, reader=lambda: "bob")
+    bob.open_case("case0")
+
+    assert store.get_unlabeled_images() == ["case1", "case2"]
+    assert bob.get_unlabeled_images() == ["case0", "case1", "case2"]
+    save(bob, upload(make_label()))
+    assert store.get_unlabeled_images() == ["case0", "case1", "case2"]
+
+
+def test_a_submission_that_nobody_asked_for_is_kept_and_flagged(site, store, upload):
+    site.ledger().assign("bob", "case0", "manual")
+
+    save(store, upload(make_label()))
+
+    assert (store.last_record("case0").status, store.list_images()) == ("flagged", [])
+
+
 def test_a_new_assignment_brings_a_case_back(site, store, upload):
     site.ledger().assign("ann", "case0", "assisted")
     save(store, upload(make_label()))
@@ -165,6 +183,18 @@ def test_a_case_whose_image_was_lost_or_altered_is_not_opened(site, store, damag
 
     with pytest.raises(HTTPException, match=r"422.*case0.*Restore"):
         store.open_case("case0")
+
+
+def test_a_damaged_case_comes_last_until_its_image_is_restored(site, store):
+    path = site.folder / "images" / "case0.nii.gz"
+    content = path.read_bytes()
+    path.write_bytes(b"damaged")
+
+    assert store.set_aside("case0")
+    assert store.get_unlabeled_images() == ["case1", "case2"]
+    assert not store.set_aside("case0"), "nothing has changed"
+    path.write_bytes(content)
+    assert store.get_unlabeled_images() == ["case0", "case1", "case2"]
 
 
 def test_nothing_can_be_added_changed_or_removed(store):
