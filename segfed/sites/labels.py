@@ -181,11 +181,16 @@ def select_labels(
     )
 
 
+def origin_arm(origin: Origin) -> Arm:
+    """The arm to which a label of this origin can belong."""
+    return "manual" if origin == "manual" else "assisted"
+
+
 def _arm_of(
     origin: Origin, *, stated: Arm | None, assignment: Assignment | None
 ) -> tuple[Arm, bool]:
     """The arm to record, and whether origin or statement contradict it."""
-    implied: Arm = "manual" if origin == "manual" else "assisted"
+    implied = origin_arm(origin)
     stated = stated or (assignment.arm if assignment else implied)
     arm = assignment.arm if assignment else stated
     return arm, not arm == stated == implied
