@@ -175,7 +175,7 @@ def select_labels(
     if required and (missing or not cases):
         raise CaseError(_explain_missing(site, split=split, arm=arm, missing=missing))
     return tuple(
-        LabelledCase(case, _intact(ledger.label_path(record.label_sha256), record), record)
+        LabelledCase(case, intact_label(ledger.label_path(record.label_sha256), record), record)
         for case in cases
         if (record := current[case.case_id]) is not None
     )
@@ -196,8 +196,12 @@ def _arm_of(
     return arm, not arm == stated == implied
 
 
-def _intact(path: Path, record: LabelRecord) -> Path:
-    """The label's path, if its content is what the record says."""
+def intact_label(path: Path, record: LabelRecord) -> Path:
+    """A label's path, if its content is what its record says.
+
+    Raises:
+        LedgerError: If the file is missing or was altered.
+    """
     found = sha256_file(path) if path.exists() else None
     if found != record.label_sha256:
         what = "is missing" if found is None else f"has the hash {found[:12]}"
