@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from segfed.cli import console, demo, evaluate, label, model, predict, report, sample, site, study
+from segfed.cli import (
+    audit,
+    console,
+    demo,
+    evaluate,
+    label,
+    model,
+    predict,
+    report,
+    sample,
+    site,
+    study,
+)
 from segfed.cli import task as task_commands
 from segfed.errors import SegfedError
 
@@ -36,6 +48,7 @@ app.command(name="report")(report.report)
 app.add_typer(model.app, name="model")
 app.command(name="predict")(predict.predict)
 app.command(name="evaluate")(evaluate.evaluate)
+app.add_typer(audit.app, name="audit")
 
 
 def _print_version(wanted: bool) -> None:

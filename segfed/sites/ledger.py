@@ -181,7 +181,7 @@ class Ledger:
         reading = current_reading(
             self.readings(case_id=case_id, reader=reader), now=at or datetime.now(UTC)
         )
-        return reading and reading.assignment
+        return reading.assignment if reading else None
 
     def note(self, reader: str, case_id: str, event: ReadingEvent) -> None:
         """Keep what a reader did or is about to see; returns once it is on disk."""

@@ -70,7 +70,9 @@ class LabelRecord(NewLabel):
     @property
     def elapsed_seconds(self) -> float | None:
         """From opening the case to submitting it, pauses included; None if it was not opened."""
-        return self.opened_at and (self.submitted_at - self.opened_at).total_seconds()
+        if self.opened_at is None:
+            return None
+        return (self.submitted_at - self.opened_at).total_seconds()
 
 
 @dataclass(frozen=True)
