@@ -9,7 +9,7 @@ import pytest
 from fastapi import HTTPException
 
 from label_app.store import SiteDatastore
-from segfed.sites import store_label
+from segfed.sites import NewAssignment, store_label
 from segfed.volumes import Volume, write_label
 from tests.sites_samples import make_label, make_site
 
@@ -67,6 +67,36 @@ def test_a_case_that_another_reader_has_open_is_not_offered(site, store, upload)
     assert bob.get_unlabeled_images() == ["case0", "case1", "case2"]
     save(bob, upload(make_label()))
     assert store.get_unlabeled_images() == ["case0", "case1", "case2"]
+
+
+def test_idle_and_lease_limits_are_settings_of_the_site(site, store, upload):
+    settings = site.folder / "site.toml"
+    tiny = settings.read_text().replace("idle_minutes = 30.0", "idle_minutes = 1e-9")
+    settings.write_text(tiny.replace("lease_hours = 8.0", "lease_hours = 1e-9"))
+    bob = SiteDatastore(site.folder, reader=lambda: "bob")
+    bob.open_case("case0")
+
+    assert store.get_unlabeled_images()[0] == "case0"
+    store.open_case("case0")
+    save(store, upload(make_label()))
+    record = store.last_record("case0")
+    assert record.active_seconds < 1e-6 < record.elapsed_seconds
+
+
+def test_in_the_second_period_the_first_ones_label_cannot_be_loaded(site, store, upload):
+    site.ledger().assign_all(
+        [
+            NewAssignment("ann", "case0", "manual"),
+            NewAssignment("ann", "case0", "assisted", period=2),
+        ]
+    )
+    store.open_case("case0")
+    save(store, upload(make_label()))
+
+    assert store.last_record("case0").arm == "manual"
+    assert store.get_unlabeled_images() == ["case0"]
+    assert store.get_label_uri("case0", "final") == ""
+    assert store.get_labels_by_image_id("case0") == {}
 
 
 def test_a_submission_that_nobody_asked_for_is_kept_and_flagged(site, store, upload):
