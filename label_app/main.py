@@ -85,8 +85,10 @@ class SegfedLabelApp(MONAILabelApp):
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
         """The reader's next case; empty when none is left.
 
+        A case whose image is damaged is skipped, and the log says so.
+
         Raises:
-            HTTPException: 404 for an unknown strategy, 422 if the case's image is damaged.
+            HTTPException: 404 for an unknown strategy, 422 if only damaged cases are left.
         """
         if request.get("strategy") not in self._strategies:
             raise HTTPException(
@@ -94,10 +96,16 @@ class SegfedLabelApp(MONAILabelApp):
                 f"Found strategy {request.get('strategy')!r}; expected one of "
                 f"{', '.join(self._strategies)}. Choose another one.",
             )
-        sample: dict[str, Any] = super().next_sample(request)
-        if sample:
-            self._store.open_case(sample["id"])
-        return sample
+        while sample := super().next_sample(request):
+            try:
+                self._store.open_case(sample["id"])
+            except HTTPException as error:
+                if not self._store.set_aside(sample["id"]):
+                    raise
+                logger.warning("Skipped for %s: %s", self._store.reader, error.detail)
+            else:
+                return dict(sample)
+        return {}
 
     def infer(self, request: dict[str, Any], datastore: object = None) -> dict[str, Any]:
         """A proposal for one of the site's cases, named by its id and never by a path.

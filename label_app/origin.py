@@ -14,11 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from label_app.reading_log import ReadingEvent
-from segfed.sites import Origin
-
-IDLE_SECONDS = 600.0
-"""A case that is opened again was left in between; that pause counts as work up to this length."""
+from segfed.sites import LabelRecord, Origin, ReadingEvent
 
 
 @dataclass(frozen=True)
@@ -37,39 +33,38 @@ def infer_provenance(
     label: NDArray[np.integer[Any]],
     events: Sequence[ReadingEvent],
     *,
+    records: Sequence[LabelRecord],
+    assignment: int | None,
     stored_label: Callable[[str], NDArray[np.integer[Any]]],
-    assigned_at: datetime | None,
-    last_submitted_at: datetime | None,
+    idle_seconds: float,
     now: datetime,
 ) -> Provenance:
     """How a submitted label came about.
 
     A reader who was shown a proposal for the case has seen it, even if the case was closed and
-    opened again or a label was submitted meanwhile: what follows is assisted. Only a new
-    assignment begins anew.
+    opened again, a label was submitted or the assignment was replaced meanwhile: what follows is
+    assisted. Only another period begins anew: once a label was submitted under one assignment,
+    and the case was opened again to read it under the next.
 
     Args:
         label: The submitted label (1, I, J, K), already on its image's grid.
         events: What its reader did with the case, oldest first.
+        records: The reader's earlier labels of the case, oldest first.
+        assignment: The assignment to which the label belongs, if there is one.
         stored_label: Reads a stored proposal (1, I, J, K) by its hash.
-        assigned_at: When the reader's assignment to the case was made, if there is one.
-        last_submitted_at: When the reader last submitted a label of the case.
+        idle_seconds: The longest pause between two requests that counts as work in full.
         now: The time of the submission.
     """
-    opened_at, active_seconds = _time_spent(events, last_submitted_at, now)
-    shown = [
-        event
-        for event in events
-        if event.kind == "proposed" and (assigned_at is None or event.at >= assigned_at)
-    ]
-    if not shown or shown[-1].proposal_sha256 is None:
+    last_submitted_at = records[-1].submitted_at if records else None
+    opened_at, active_seconds = _time_spent(events, last_submitted_at, now, idle_seconds)
+    proposal_sha256, model_sha256 = _proposal_seen(events, records, assignment)
+    if proposal_sha256 is None:
         return Provenance("manual", None, None, None, opened_at, active_seconds)
-    proposal_sha256 = shown[-1].proposal_sha256
     changed = changed_fraction(label, stored_label(proposal_sha256))
     return Provenance(
         "ai_corrected" if changed else "ai_accepted",
         proposal_sha256,
-        shown[-1].model_sha256,
+        model_sha256,
         changed,
         opened_at,
         active_seconds,
@@ -87,21 +82,39 @@ def changed_fraction(label: NDArray[np.integer[Any]], proposal: NDArray[np.integ
     return float(np.count_nonzero(label != proposal) / union) if union else 0.0
 
 
+def _proposal_seen(
+    events: Sequence[ReadingEvent], records: Sequence[LabelRecord], assignment: int | None
+) -> tuple[str | None, str | None]:
+    """The last proposal that the reader saw in this period, and its model."""
+    others = [record.submitted_at for record in records if record.assignment != assignment]
+    openings = [e.at for e in events if e.kind == "opened" and others and e.at > max(others)]
+    # Without an opening the reader still has on screen what they had before: all of it counts.
+    start = min(openings, default=None)
+    for event in reversed(events):
+        if event.kind == "proposed" and (start is None or event.at >= start):
+            return event.proposal_sha256, event.model_sha256
+    # An earlier period that was opened anew: its label began with what was seen then.
+    earlier = [record for record in records if record.assignment == assignment]
+    return (earlier[-1].proposal_sha256, earlier[-1].model_sha256) if earlier else (None, None)
+
+
 def _time_spent(
-    events: Sequence[ReadingEvent], last_submitted_at: datetime | None, now: datetime
+    events: Sequence[ReadingEvent],
+    last_submitted_at: datetime | None,
+    now: datetime,
+    idle_seconds: float,
 ) -> tuple[datetime | None, float | None]:
     """When the case was opened since the last submission, and the seconds of work since then.
 
-    Both are None for a label that was sent without opening the case: nothing was measured. Drawing
-    sends no requests, so that the time before a submission counts in full: an upper bound.
+    Both are None for a label that was sent without opening the case: nothing was measured. A
+    pause between two requests that is longer than ``idle_seconds`` counts as that long. Drawing
+    sends no requests, so the limit must be longer than a structure takes to draw: the seconds are
+    an estimate, beside which the elapsed time from opening to submission is the upper bound.
     """
     recent = [e for e in events if last_submitted_at is None or e.at > last_submitted_at]
     opened = [event.at for event in recent if event.kind == "opened"]
     if not opened:
         return None, None
-    steps = [(event.at, event.kind) for event in recent if event.at >= opened[0]]
-    seconds = 0.0
-    for (before, _), (after, kind) in pairwise([*steps, (now, "submitted")]):
-        gap = (after - before).total_seconds()
-        seconds += min(gap, IDLE_SECONDS) if kind == "opened" else gap
-    return opened[0], seconds
+    steps = [event.at for event in recent if event.at >= opened[0]]
+    gaps = ((after - before).total_seconds() for before, after in pairwise([*steps, now]))
+    return opened[0], sum(min(gap, idle_seconds) for gap in gaps)

@@ -15,12 +15,12 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 
 from label_app.answers import explaining
 from label_app.read_only import ReadOnlyDatastore
-from label_app.reading_log import ReadingEvent, ReadingLog
-from label_app.submission import last_record, submit_upload
+from label_app.submission import submit_upload
+from label_app.worklist import offered_cases, visible_arm, visible_record
 from segfed.errors import CaseError
 from segfed.files import sha256_file
 from segfed.protocol import Arm
-from segfed.sites import Case, LabelRecord, Site, check_intact, load_site
+from segfed.sites import Case, LabelRecord, ReadingEvent, Site, check_intact, load_site
 
 _FINAL = DefaultLabelTag.FINAL.value
 
@@ -28,10 +28,10 @@ _FINAL = DefaultLabelTag.FINAL.value
 class SiteDatastore(ReadOnlyDatastore):
     """The site as the reader who asks may see it.
 
-    It keeps nothing in memory and owns no file: cases come from the site's list, labels go to
-    its ledger. So a case that is imported while the server runs appears by itself, and a server
-    that is killed has nothing to lose. Whatever MONAI Label could otherwise add, change or remove
-    is refused.
+    It owns no file and keeps in memory only which images it found damaged: cases come from the
+    site's list, labels go to its ledger. So a case that is imported while the server runs appears
+    by itself, and a server that is killed has nothing to lose. Whatever MONAI Label could
+    otherwise add, change or remove is refused.
     """
 
     def __init__(self, site_folder: Path, *, reader: Callable[[], str]) -> None:
@@ -43,7 +43,7 @@ class SiteDatastore(ReadOnlyDatastore):
         """
         self.site_folder = site_folder
         self._reader = reader
-        self._log = ReadingLog(self.site.ledger().path)
+        self._damaged: dict[str, _FileStates] = {}
 
     @property
     def reader(self) -> str:
@@ -67,9 +67,8 @@ class SiteDatastore(ReadOnlyDatastore):
             raise HTTPException(404, str(error)) from error
 
     def arm(self, case_id: str) -> Arm | None:
-        """What the reader was asked to do with a case, if anything."""
-        assignment = self.site.ledger().assignment(self.reader, case_id)
-        return assignment.arm if assignment else None
+        """What the reader may see of a case; with ``manual`` no proposal."""
+        return visible_arm(self.site, self.reader, case_id, now=datetime.now(UTC))
 
     def open_case(self, case_id: str) -> None:
         """Note that the reader opens a case.
@@ -79,7 +78,18 @@ class SiteDatastore(ReadOnlyDatastore):
         """
         with explaining():
             check_intact(self.case(case_id))
+        self._damaged.pop(case_id, None)
         self._note(case_id, ReadingEvent(datetime.now(UTC), "opened"))
+
+    def set_aside(self, case_id: str) -> bool:
+        """Offer a damaged case only after all others, until its files change.
+
+        Returns:
+            False if the case was set aside before: no sound one is left.
+        """
+        was_aside = self._is_aside(case_id)
+        self._damaged[case_id] = _file_states(self.case(case_id))
+        return not was_aside
 
     def note_proposal(self, case_id: str, *, proposal_sha256: str, model_sha256: str) -> None:
         """Note that the reader is about to see a proposal."""
@@ -90,7 +100,7 @@ class SiteDatastore(ReadOnlyDatastore):
 
     def last_record(self, case_id: str) -> LabelRecord | None:
         """The reader's newest label of a case."""
-        return last_record(self.site, case_id, reader=self.reader)
+        return next(reversed(self.site.ledger().records(case_id, reader=self.reader)), None)
 
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
@@ -116,7 +126,6 @@ class SiteDatastore(ReadOnlyDatastore):
                     upload=upload,
                     label_info=label_info.get("label_info"),
                     reader=self.reader,
-                    events=self._log.events(self.reader, image_id),
                 )
         except HTTPException:
             # MONAI Label removes an upload only after an answer without error.
@@ -125,23 +134,18 @@ class SiteDatastore(ReadOnlyDatastore):
         return image_id
 
     def _note(self, case_id: str, event: ReadingEvent) -> None:
-        self._log.note(self.reader, case_id, event)
+        self.site.ledger().note(self.reader, case_id, event)
+
+    def _is_aside(self, case_id: str) -> bool:
+        """Whether a case was found damaged, and its files are still as they were then."""
+        found = self._damaged.get(case_id)
+        return found is not None and found == _file_states(self.case(case_id))
 
     def _offered(self) -> dict[str, bool]:
-        """Whether the reader is done with each of their cases, in the order of import.
+        return offered_cases(self.site, self.reader, now=datetime.now(UTC))
 
-        A reader with assignments gets the assigned cases, a reader without any gets all.
-        """
-        site = self.site
-        ledger = site.ledger()
-        ids = [case.case_id for case in site.cases]
-        assigned = {
-            case_id: assignment.assignment_id
-            for case_id in ids
-            if (assignment := ledger.assignment(self.reader, case_id)) is not None
-        }
-        done = {(r.case_id, r.assignment) for r in ledger.records() if r.reader == self.reader}
-        return {case_id: (case_id, assigned.get(case_id)) in done for case_id in assigned or ids}
+    def _visible(self, case_id: str) -> LabelRecord | None:
+        return visible_record(self.site, self.reader, case_id, now=datetime.now(UTC))
 
     def list_images(self) -> list[str]:
         """Ids of the reader's cases."""
@@ -156,8 +160,12 @@ class SiteDatastore(ReadOnlyDatastore):
     def get_unlabeled_images(
         self, label_tag: str | None = None, labels: list[str] | None = None
     ) -> list[str]:
-        """Ids of the cases that wait for the reader."""
-        return [case_id for case_id, is_done in self._offered().items() if not is_done]
+        """Ids of the cases that wait for the reader, the next one first.
+
+        A case whose image was found damaged is left out while there is a sound one.
+        """
+        waiting = [case_id for case_id, is_done in self._offered().items() if not is_done]
+        return [case_id for case_id in waiting if not self._is_aside(case_id)] or waiting
 
     def get_image_uri(self, image_id: str) -> str:
         """Path of the image that a reader sees first; empty for an unknown case."""
@@ -189,9 +197,10 @@ class SiteDatastore(ReadOnlyDatastore):
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Path of the reader's own newest label of a case; empty where there is none.
 
-        Neither another reader's label nor a proposal can be had this way.
+        Neither another reader's label nor a proposal can be had this way, nor in the second
+        period of a crossover the reader's own label of the first.
         """
-        record = self.last_record(label_id) if label_tag == _FINAL else None
+        record = self._visible(label_id) if label_tag == _FINAL else None
         return str(self.site.ledger().label_path(record.label_sha256)) if record else ""
 
     def get_label(self, label_id: str, label_tag: str, params: object = None) -> io.BytesIO | None:
@@ -201,12 +210,12 @@ class SiteDatastore(ReadOnlyDatastore):
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         """How the reader's own newest label of a case came about."""
-        record = self.last_record(label_id) if label_tag == _FINAL else None
+        record = self._visible(label_id) if label_tag == _FINAL else None
         return {"origin": record.origin, "status": record.status} if record else {}
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
         """The case's id under the tag of its label, if the reader has submitted one."""
-        return {_FINAL: image_id} if self.last_record(image_id) else {}
+        return {_FINAL: image_id} if self._visible(image_id) else {}
 
     def get_label_by_image_id(self, image_id: str, tag: str) -> str:
         """The case's id, if the reader has submitted a label with that tag."""
@@ -251,3 +260,12 @@ class SiteDatastore(ReadOnlyDatastore):
     def datalist(self) -> list[dict[str, Any]]:
         """Nothing: training takes its labels from the ledger."""
         return []
+
+
+_FileStates = tuple[tuple[int, int] | None, ...]
+
+
+def _file_states(case: Case) -> _FileStates:
+    """Time and size of each of a case's files; None for a missing one."""
+    stats = (path.stat() if path.is_file() else None for path in case.channels.values())
+    return tuple(stat and (stat.st_mtime_ns, stat.st_size) for stat in stats)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from label_app.origin import infer_provenance
-from label_app.reading_log import ReadingEvent
 from label_app.segments import task_label
 from label_app.upload import read_upload
 from segfed.sites import Case, LabelRecord, Site, checked_label, submit_label
@@ -21,9 +19,11 @@ def submit_upload(
     upload: Path,
     label_info: object,
     reader: str,
-    events: Sequence[ReadingEvent],
 ) -> LabelRecord:
     """Check an uploaded label, infer how it came about, and record both.
+
+    A label that was not asked for, by a reader without an assignment to the case at a site whose
+    readers have assignments, is kept and flagged.
 
     Args:
         site: The site, as it is now.
@@ -31,7 +31,6 @@ def submit_upload(
         upload: The file that came in.
         label_info: Slicer's list of segments; see `task_label`.
         reader: Who submits, as the server knows it.
-        events: What the reader did with the case, oldest first.
 
     Raises:
         SegfedError: If the label cannot be read, lies on another grid or holds a value that the
@@ -41,16 +40,17 @@ def submit_upload(
     label = checked_label(
         site, case, task_label(read_upload(upload, site, case), label_info, site.task)
     )
-    assignment = ledger.assignment(reader, case.case_id)
-    last = last_record(site, case.case_id, reader=reader)
+    assignment = ledger.assignment(reader, case.case_id, at=now)
     made = infer_provenance(
         label.data,
-        events,
+        ledger.events(reader, case.case_id),
+        records=ledger.records(case.case_id, reader=reader),
+        assignment=assignment.assignment_id if assignment else None,
         stored_label=lambda sha256: read_label(ledger.label_path(sha256)).data,
-        assigned_at=assignment.assigned_at if assignment else None,
-        last_submitted_at=last.submitted_at if last else None,
+        idle_seconds=site.settings.reading.idle_minutes * 60,
         now=now,
     )
+    is_unasked = assignment is None and bool(ledger.assignments())
     return submit_label(
         site,
         case_id=case.case_id,
@@ -63,10 +63,5 @@ def submit_upload(
         changed_fraction=made.changed_fraction,
         opened_at=made.opened_at,
         active_seconds=made.active_seconds,
+        status="flagged" if is_unasked else "submitted",
     )
-
-
-def last_record(site: Site, case_id: str, *, reader: str) -> LabelRecord | None:
-    """A reader's newest label of a case."""
-    records = [r for r in site.ledger().records(case_id) if r.reader == reader]
-    return records[-1] if records else None

@@ -51,6 +51,20 @@ def test_cases_come_in_order_until_none_is_left(app, tmp_path):
     assert app.next_sample({"strategy": "oldest_first"}) == {}
 
 
+def test_a_damaged_case_blocks_nobody(app, site, caplog):
+    images = site.folder / "images"
+    (images / "case0.nii.gz").write_bytes(b"damaged")
+
+    with caplog.at_level("WARNING"):
+        assert app.next_sample({"strategy": "oldest_first"})["id"] == "case1"
+    assert "Skipped for ann: Case case0: the image has the hash" in caplog.text
+
+    (images / "case1.nii.gz").unlink()
+    for _ in range(2):
+        with pytest.raises(HTTPException, match=r"422.*Restore"):
+            app.next_sample({"strategy": "oldest_first"})
+
+
 def test_slicer_is_told_how_a_label_was_recorded(app, site, tmp_path):
     write_label(make_label(), tmp_path / "label.nii.gz")
     app.datastore().save_label("case0", str(tmp_path / "label.nii.gz"), "final", {})

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from label_app.origin import changed_fraction, infer_provenance
-from label_app.reading_log import ReadingEvent
-from tests.sites_samples import NOON
+from segfed.sites import LabelRecord, ReadingEvent
+from tests.sites_samples import NOON, new_label
 
 PROPOSAL = np.array([0, 1, 1, 2, 0, 0])
 
@@ -26,13 +26,26 @@ def proposed(minutes: float, sha256: str = "proposal") -> ReadingEvent:
     return ReadingEvent(after(minutes), "proposed", sha256, "model")
 
 
-def infer(label, events, *, assigned_at=None, last_submitted_at=None, at=60.0):
+def submitted(minutes: float, *, assignment: int | None = None, proposal=None) -> LabelRecord:
+    """A label that the reader sent earlier."""
+    new = new_label(
+        "label",
+        submitted_at=after(minutes),
+        assignment=assignment,
+        proposal_sha256=proposal,
+        model_sha256=proposal and "model",
+    )
+    return LabelRecord(**vars(new), record_id=1, supersedes=None, previous_hash="", hash="")
+
+
+def infer(label, events, *, records=(), assignment=None, at=60.0, idle_minutes=30.0):
     return infer_provenance(
         np.asarray(label),
         events,
+        records=records,
+        assignment=assignment,
         stored_label={"proposal": PROPOSAL, "older": np.zeros(6, dtype=int)}.__getitem__,
-        assigned_at=assigned_at,
-        last_submitted_at=last_submitted_at,
+        idle_seconds=idle_minutes * 60,
         now=after(at),
     )
 
@@ -67,39 +80,65 @@ def test_a_proposal_stays_seen_when_the_case_is_opened_or_submitted_again():
     seen = [opened(0), proposed(1), opened(30)]
 
     assert infer(PROPOSAL, seen).origin == "ai_accepted"
-    assert infer(PROPOSAL, seen, last_submitted_at=after(20)).origin == "ai_accepted"
+    assert infer(PROPOSAL, seen, records=[submitted(20)]).origin == "ai_accepted"
 
 
-def test_a_new_assignment_begins_anew():
-    made = infer(PROPOSAL, [opened(0), proposed(1), opened(40)], assigned_at=after(30))
+def test_a_second_period_begins_anew_when_its_reader_opens_the_case():
+    first = submitted(20, assignment=1, proposal="proposal")
+    events = [opened(0), proposed(1), opened(40)]
 
-    assert made.origin == "manual"
+    assert infer(PROPOSAL, events, records=[first], assignment=2).origin == "manual"
+    again = infer(PROPOSAL, [*events, proposed(41)], records=[first], assignment=2)
+    assert again.origin == "ai_accepted"
 
 
-def test_drawing_counts_in_full_because_it_sends_no_requests():
-    # From 0 to the proposal at 2, and from there to the submission at 60
-    made = infer(PROPOSAL, [opened(0), proposed(2)])
+def test_another_assignment_in_the_middle_of_a_case_hides_no_proposal():
+    # Nothing was submitted under the assisted assignment that assignment 2 replaced.
+    assert infer(PROPOSAL, [opened(0), proposed(1)], assignment=2).origin == "ai_accepted"
+    assert infer(PROPOSAL, [opened(0), proposed(1), opened(9)], assignment=2).origin != "manual"
+    # The reader goes on drawing on what they submitted under assignment 1.
+    first = submitted(20, assignment=1, proposal="proposal")
+    made = infer(PROPOSAL, [opened(0), proposed(1)], records=[first], assignment=2)
+    assert made.origin == "ai_accepted"
+
+
+def test_a_period_that_is_opened_anew_remembers_its_proposal():
+    records = [submitted(5, assignment=1, proposal="proposal"), submitted(20, assignment=2)]
+
+    made = infer(
+        PROPOSAL, [opened(0), proposed(1), opened(10), opened(40)], records=records, assignment=1
+    )
+
+    assert (made.origin, made.model_sha256) == ("ai_accepted", "model")
+
+
+def test_work_between_two_requests_counts_in_full_up_to_the_limit():
+    # From 0 to the proposal at 2, to the next at 20, and from there to the submission at 45
+    made = infer(PROPOSAL, [opened(0), proposed(2), proposed(20)], at=45.0)
 
     assert made.opened_at == NOON
+    assert made.active_seconds == pytest.approx(45 * 60)
+
+
+def test_a_longer_pause_counts_as_the_limit_before_a_submission_too():
+    # From 0 to 40: 30 minutes; from there to 100: 30 minutes.
+    made = infer(PROPOSAL, [opened(0), opened(40)], at=100.0)
     assert made.active_seconds == pytest.approx(60 * 60)
 
-
-def test_a_case_that_was_left_counts_ten_minutes_until_it_is_opened_again():
-    # From 0 until it is opened again at 30: a pause, 600 s; from there to 60 in full
-    made = infer(PROPOSAL, [opened(0), opened(30)])
-
-    assert made.active_seconds == pytest.approx(600 + 30 * 60)
+    # With 10 minutes: two pauses of 10
+    made = infer(PROPOSAL, [opened(0), opened(40)], at=100.0, idle_minutes=10.0)
+    assert made.active_seconds == pytest.approx(20 * 60)
 
 
 def test_time_before_the_last_submission_is_not_counted_twice():
-    made = infer(PROPOSAL, [opened(0), opened(55)], last_submitted_at=after(50))
+    made = infer(PROPOSAL, [opened(0), opened(55)], records=[submitted(50)])
 
     assert made.opened_at == after(55)
     assert made.active_seconds == pytest.approx(5 * 60)
 
 
 def test_a_label_of_a_case_that_was_not_opened_has_no_time():
-    made = infer(PROPOSAL, [opened(0)], last_submitted_at=after(50))
+    made = infer(PROPOSAL, [opened(0)], records=[submitted(50)])
 
     assert (made.opened_at, made.active_seconds) == (None, None)
 

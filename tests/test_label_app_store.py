@@ -9,7 +9,7 @@ import pytest
 from fastapi import HTTPException
 
 from label_app.store import SiteDatastore
-from segfed.sites import store_label
+from segfed.sites import NewAssignment, store_label
 from segfed.volumes import Volume, write_label
 from tests.sites_samples import make_label, make_site
 
@@ -57,6 +57,54 @@ def test_a_reader_with_assignments_gets_only_those(site, store):
     site.ledger().assign("bob", "case2", "assisted")
 
     assert store.list_images() == ["case1"]
+
+
+def test_a_case_that_another_reader_has_open_is_not_offered(site, store, upload):
+    bob = SiteDatastore(site.folder, reader=lambda: "bob")
+    bob.open_case("case0")
+
+    assert store.get_unlabeled_images() == ["case1", "case2"]
+    assert bob.get_unlabeled_images() == ["case0", "case1", "case2"]
+    save(bob, upload(make_label()))
+    assert store.get_unlabeled_images() == ["case0", "case1", "case2"]
+
+
+def test_idle_and_lease_limits_are_settings_of_the_site(site, store, upload):
+    settings = site.folder / "site.toml"
+    tiny = settings.read_text().replace("idle_minutes = 30.0", "idle_minutes = 1e-9")
+    settings.write_text(tiny.replace("lease_hours = 8.0", "lease_hours = 1e-9"))
+    bob = SiteDatastore(site.folder, reader=lambda: "bob")
+    bob.open_case("case0")
+
+    assert store.get_unlabeled_images()[0] == "case0"
+    store.open_case("case0")
+    save(store, upload(make_label()))
+    record = store.last_record("case0")
+    assert record.active_seconds < 1e-6 < record.elapsed_seconds
+
+
+def test_in_the_second_period_the_first_ones_label_cannot_be_loaded(site, store, upload):
+    site.ledger().assign_all(
+        [
+            NewAssignment("ann", "case0", "manual"),
+            NewAssignment("ann", "case0", "assisted", period=2),
+        ]
+    )
+    store.open_case("case0")
+    save(store, upload(make_label()))
+
+    assert store.last_record("case0").arm == "manual"
+    assert store.get_unlabeled_images() == ["case0"]
+    assert store.get_label_uri("case0", "final") == ""
+    assert store.get_labels_by_image_id("case0") == {}
+
+
+def test_a_submission_that_nobody_asked_for_is_kept_and_flagged(site, store, upload):
+    site.ledger().assign("bob", "case0", "manual")
+
+    save(store, upload(make_label()))
+
+    assert (store.last_record("case0").status, store.list_images()) == ("flagged", [])
 
 
 def test_a_new_assignment_brings_a_case_back(site, store, upload):
@@ -165,6 +213,18 @@ def test_a_case_whose_image_was_lost_or_altered_is_not_opened(site, store, damag
 
     with pytest.raises(HTTPException, match=r"422.*case0.*Restore"):
         store.open_case("case0")
+
+
+def test_a_damaged_case_comes_last_until_its_image_is_restored(site, store):
+    path = site.folder / "images" / "case0.nii.gz"
+    content = path.read_bytes()
+    path.write_bytes(b"damaged")
+
+    assert store.set_aside("case0")
+    assert store.get_unlabeled_images() == ["case1", "case2"]
+    assert not store.set_aside("case0"), "nothing has changed"
+    path.write_bytes(content)
+    assert store.get_unlabeled_images() == ["case0", "case1", "case2"]
 
 
 def test_nothing_can_be_added_changed_or_removed(store):

@@ -10,13 +10,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
 from segfed.errors import LedgerError
 from segfed.files import sha256_bytes, sha256_json
-from segfed.sites import Ledger
+from segfed.sites import Ledger, NewAssignment, ReadingEvent
 from tests.sites_samples import NOON, new_label
 
 LABEL = sha256_bytes(b"label")
@@ -24,7 +24,7 @@ LABEL = sha256_bytes(b"label")
 WRITER = """
 import sys
 from pathlib import Path
-from segfed.sites import Ledger
+from segfed.sites import Ledger, NewAssignment, ReadingEvent
 from tests.sites_samples import new_label
 ledger = Ledger(Path(sys.argv[1]))
 while True:
@@ -42,7 +42,9 @@ def ledger(tmp_path) -> Ledger:
 def tamper(ledger: Ledger, statement: str) -> None:
     """Change the file behind the ledger's back."""
     with contextlib.closing(sqlite3.connect(ledger.path)) as connection, connection:
-        connection.executescript("DROP TRIGGER records_stay; DROP TRIGGER records_last;")
+        for table in ("records", "assignments", "reading_events"):
+            connection.execute(f"DROP TRIGGER {table}_stay")
+            connection.execute(f"DROP TRIGGER {table}_last")
         connection.execute(statement)
 
 
@@ -81,6 +83,8 @@ def test_each_hash_covers_the_record_and_the_hash_before_it(ledger):
     with contextlib.closing(sqlite3.connect(ledger.path)) as connection:
         connection.row_factory = sqlite3.Row
         row = dict(connection.execute("SELECT * FROM records WHERE record_id = 2").fetchone())
+    # (an empty review is left out, so that ledgers from before there were reviews stay whole)
+    assert (row.pop("reviewed_by"), row.pop("reviewed_at")) == (None, None)
     assert row.pop("hash") == second.hash == sha256_json(row)
 
 
@@ -113,8 +117,214 @@ def test_the_last_assignment_counts_and_the_earlier_ones_stay(ledger):
     second = ledger.assign("ann", "case0", "assisted", at=NOON)
 
     assert (first.assignment_id, second.assignment_id) == (1, 2)
+    assert ledger.assignments() == (first, second)
     assert ledger.assignment("ann", "case0") == second
     assert ledger.assignment("bob", "case0") is None
+
+
+def test_a_second_reader_never_takes_the_place_of_the_one_assigned_first(ledger):
+    for reader in ("bob", "ann"):
+        ledger.assign(reader, "case0", "manual")
+    unassigned = ledger.append(new_label(LABEL, reader="import"))
+    assert ledger.current("case0", "manual") == unassigned
+
+    anns = ledger.append(new_label(LABEL, reader="ann", assignment=2))
+    assert ledger.current("case0", "manual") == anns, "bob has no label yet"
+    bobs = ledger.append(new_label(LABEL, reader="bob", assignment=1))
+    ledger.append(new_label(LABEL, reader="ann", assignment=2))
+    assert ledger.current("case0", "manual") == bobs
+
+    ledger.append(new_label(LABEL, reader="bob", assignment=1, status="rejected"))
+    assert ledger.current("case0", "manual").reader == "ann"
+
+
+def test_assignments_that_were_planned_before_somebody_elses_are_refused_whole(ledger):
+    planned = [NewAssignment("ann", "case0", "manual"), NewAssignment("ann", "case1", "assisted")]
+    ledger.assign("bob", "case0", "manual")
+
+    with pytest.raises(LedgerError, match="1 assignments, expected 0"):
+        ledger.assign_all(planned, after=0)
+
+    assert len(ledger.assignments()) == 1
+
+
+def test_events_come_back_in_order_to_their_reader_and_case_only(ledger):
+    opened = ReadingEvent(NOON.astimezone(timezone(timedelta(hours=2))), "opened")
+    proposed = ReadingEvent(NOON, "proposed", "p" * 64, "m" * 64)
+    ledger.note("ann", "case0", opened)
+    ledger.note("ann", "case0", proposed)
+    ledger.note("bob", "case0", opened)
+    ledger.note("ann", "case1", opened)
+
+    events = Ledger(ledger.path).events("ann", "case0")
+
+    assert events == (ReadingEvent(NOON, "opened"), proposed)
+    assert events[0].at.tzinfo == UTC
+
+
+def test_a_case_is_leased_from_its_opening_to_its_submission(ledger):
+    ledger.note("bob", "case0", ReadingEvent(NOON, "opened"))
+    before, after = NOON - timedelta(hours=8), NOON + timedelta(seconds=1)
+
+    assert ledger.leased("ann", since=before) == {"case0"}
+    assert ledger.leased("bob", since=before) == set(), "one's own case is not taken"
+    assert ledger.leased("ann", since=after) == set(), "a lease ends by itself"
+    ledger.append(new_label(LABEL, reader="carol", submitted_at=after))
+    assert ledger.leased("ann", since=before) == {"case0"}, "bob has not submitted"
+    ledger.append(new_label(LABEL, reader="bob", submitted_at=after))
+    assert ledger.leased("ann", since=before) == set()
+    ledger.note("bob", "case0", ReadingEvent(NOON + timedelta(seconds=2), "opened"))
+    assert ledger.leased("ann", since=before) == {"case0"}, "opened again"
+
+
+def test_a_record_that_should_replace_another_than_the_newest_is_refused(ledger):
+    first, _ = ledger.append(new_label(LABEL)), ledger.append(new_label(LABEL))
+
+    with pytest.raises(LedgerError, match="record 2 came in after record 1"):
+        ledger.append(new_label(LABEL, status="approved"), replacing=first.record_id)
+
+    assert ledger.append(new_label(LABEL), replacing=2).supersedes == 2
+
+
+def filled(ledger) -> None:
+    """Two rows in every chain, each of whose fields holds a value of its own."""
+    for minute, reader in enumerate(("ann", "bob")):
+        at = NOON + timedelta(minutes=minute)
+        assignment = ledger.assign(reader, "case0", "assisted", at=at)
+        ledger.note(reader, "case0", ReadingEvent(at, "proposed", LABEL, "4" * 64))
+        ledger.append(
+            new_label(
+                LABEL,
+                reader=reader,
+                arm="assisted",
+                origin="ai_corrected",
+                assignment=assignment.assignment_id,
+                proposal_sha256=LABEL,
+                model_sha256="4" * 64,
+                opened_at=at,
+                active_seconds=10.5 + minute,
+                changed_fraction=0.25 + minute / 8,
+                status="approved",
+                reviewed_by="rita",
+                reviewed_at=at,
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    ("table", "n_columns"), [("records", 20), ("assignments", 10), ("reading_events", 9)]
+)
+def test_a_change_of_any_field_of_any_row_is_found(ledger, table, n_columns):
+    filled(ledger)
+    ledger.verify()
+    content = ledger.path.read_bytes()
+    with contextlib.closing(sqlite3.connect(ledger.path)) as connection:
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+    assert len(columns) == n_columns
+
+    for column in columns:
+        for row in (1, 2):
+            for value in ("'x'", "7"):
+                with contextlib.suppress(sqlite3.IntegrityError):
+                    tamper(ledger, f"UPDATE {table} SET {column} = {value} WHERE rowid = {row}")
+                    with pytest.raises(LedgerError):
+                        ledger.verify()
+                ledger.path.write_bytes(content)
+    ledger.verify()
+
+
+def test_a_flipped_bit_of_any_byte_of_a_stored_row_is_found(ledger):
+    filled(ledger)
+    with contextlib.closing(sqlite3.connect(ledger.path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        row = connection.execute("SELECT * FROM records WHERE record_id = 1").fetchone()
+    content = ledger.path.read_bytes()
+    # The row's text fields lie in the file one after the other, from the case to the hash.
+    start = content.index(f"{row[1]}{row[2]}{row[3]}".encode())
+    end = content.index(row[-1].encode(), start) + 64
+    assert end - start > 400
+
+    for place in range(start, end):
+        ledger.path.write_bytes(
+            content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+        )
+        with pytest.raises(LedgerError):
+            ledger.verify()
+
+
+@pytest.mark.parametrize("table", ["records", "assignments", "reading_events"])
+@pytest.mark.parametrize("row", [1, 2])
+def test_a_row_removed_from_any_chain_is_found_even_after_more_were_added(ledger, table, row):
+    filled(ledger)
+    tamper(ledger, f"DELETE FROM {table} WHERE rowid = {row}")
+
+    with pytest.raises(LedgerError, match=f" {row} is missing"):
+        ledger.verify()
+    filled(ledger)
+    with pytest.raises(LedgerError, match=f" {row} is missing"):
+        ledger.verify()
+
+
+def test_a_record_of_somebody_elses_assignment_is_found(ledger):
+    ledger.assign("bob", "case0", "manual")
+    ledger.append(new_label(LABEL, assignment=1))
+
+    with pytest.raises(LedgerError, match="record 1 names assignment 1, which is not one of"):
+        ledger.verify()
+
+
+def test_the_ends_of_the_chains_are_their_last_hashes(ledger):
+    empty = ledger.verify()
+    record = ledger.append(new_label(LABEL))
+
+    assert (empty.records, empty.assignments) == ("0" * 64, "0" * 64)
+    assert ledger.verify().records == record.hash
+
+
+def test_a_ledger_from_before_assignments_were_chained_is_taken_over(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(
+            """
+            CREATE TABLE records (
+                record_id INTEGER PRIMARY KEY AUTOINCREMENT,
+                case_id TEXT NOT NULL, image_sha256 TEXT NOT NULL, label_sha256 TEXT NOT NULL,
+                origin TEXT NOT NULL, assignment INTEGER, arm TEXT NOT NULL, reader TEXT NOT NULL,
+                proposal_sha256 TEXT, model_sha256 TEXT, opened_at TEXT,
+                submitted_at TEXT NOT NULL, active_seconds REAL, changed_fraction REAL,
+                supersedes INTEGER, status TEXT NOT NULL, previous_hash TEXT NOT NULL,
+                hash TEXT NOT NULL UNIQUE
+            );
+            CREATE TABLE assignments (
+                assignment_id INTEGER PRIMARY KEY AUTOINCREMENT, reader TEXT NOT NULL,
+                case_id TEXT NOT NULL, arm TEXT NOT NULL, assigned_at TEXT NOT NULL
+            );
+            INSERT INTO assignments (reader, case_id, arm, assigned_at)
+                VALUES ('ann', 'case0', 'assisted', '2026-03-01T12:00:00+00:00');
+            """
+        )
+        row = {
+            "record_id": 1, "case_id": "case0", "image_sha256": "1" * 64, "label_sha256": LABEL,
+            "origin": "ai_accepted", "assignment": 1, "arm": "assisted", "reader": "ann",
+            "proposal_sha256": None, "model_sha256": None, "opened_at": None,
+            "submitted_at": "2026-03-01T12:00:00+00:00", "active_seconds": None,
+            "changed_fraction": None, "supersedes": None, "status": "submitted",
+            "previous_hash": "0" * 64,
+        }  # fmt: skip
+        row["hash"] = sha256_json(row)
+        marks = ", ".join("?" * len(row))
+        connection.execute(f"INSERT INTO records VALUES ({marks})", tuple(row.values()))
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / f"{LABEL}.nii.gz").write_bytes(b"label")
+
+    ledger = Ledger(path)
+
+    assert ledger.verify().records == row["hash"]
+    assert (ledger.assignments()[0].arm, ledger.assignments()[0].period) == ("assisted", 1)
+    assert ledger.append(new_label(LABEL)).previous_hash == row["hash"]
+    tamper(ledger, "UPDATE assignments SET reader = 'eve'")
+    with pytest.raises(LedgerError, match="assignment 1 was altered"):
+        ledger.verify()
 
 
 @pytest.mark.parametrize(
@@ -145,7 +355,8 @@ def test_a_forged_record_with_a_fitting_hash_breaks_the_chain_at_the_next(ledger
     with contextlib.closing(sqlite3.connect(ledger.path)) as connection:
         connection.row_factory = sqlite3.Row
         row = dict(connection.execute("SELECT * FROM records WHERE record_id = 1").fetchone())
-    del row["hash"]
+    for name in ("hash", "reviewed_by", "reviewed_at"):
+        del row[name]
     forged = sha256_json(row | {"reader": "eve"})
     tamper(ledger, f"UPDATE records SET reader = 'eve', hash = '{forged}' WHERE record_id = 1")
 

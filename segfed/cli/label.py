@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from segfed.cli import console, label_user
+from segfed.cli import console, label_records, label_study, label_user
 from segfed.cli.label_listen import LOOPBACK, Listen
 from segfed.cli.label_server import label_server, running_server
 from segfed.errors import ServerError
@@ -97,26 +95,10 @@ def simulate(
     )
 
 
-@app.command("status")
-def status(
-    folder: _Folder,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Count a site's labels by split, arm, origin and status."""
-    site = load_site(folder)
-    split_of = {case.case_id: case.split for case in site.cases}
-    counts = Counter(
-        (str(split_of.get(record.case_id)), record.arm, record.origin, record.status)
-        for record in site.ledger().records()
-    )
-    columns = ("split", "arm", "origin", "status")
-    rows = [dict(zip(columns, key, strict=True)) | {"n": n} for key, n in sorted(counts.items())]
-    if as_json:
-        console.print_json({"site": site.name, "cases": len(site.cases), "labels": rows})
-        return
-    table = Table(*columns, box=None, header_style="bold")
-    table.add_column("labels", justify="right")
-    for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
-    console.out.print(table)
-    console.out.print(f"{len(site.cases)} cases, {sum(counts.values())} labels.")
+app.command("assign")(label_study.assign)
+app.command("status")(label_study.status)
+app.command("history")(label_records.history)
+app.command("approve")(label_records.approve)
+app.command("reject")(label_records.reject)
+app.command("reopen")(label_records.reopen)
+app.command("export")(label_records.export)

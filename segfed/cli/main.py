@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from segfed.cli import (
+    audit,
     console,
     demo,
     evaluate,
@@ -49,6 +50,7 @@ app.command(name="report")(report.report)
 app.add_typer(model.app, name="model")
 app.command(name="predict")(predict.predict)
 app.command(name="evaluate")(evaluate.evaluate)
+app.add_typer(audit.app, name="audit")
 
 
 def _print_version(wanted: bool) -> None:

@@ -30,12 +30,30 @@ from segfed.sites.labels import (
     submit_label,
 )
 from segfed.sites.ledger import Ledger
-from segfed.sites.records import Assignment, LabelRecord, NewLabel, Origin, Status
-from segfed.sites.site import Policy, Site, SiteSettings, create_site, load_site
+from segfed.sites.readings import Reading, current_reading
+from segfed.sites.records import (
+    TO_REDO,
+    Assignment,
+    LabelRecord,
+    NewAssignment,
+    NewLabel,
+    Origin,
+    ReadingEvent,
+    Status,
+)
+from segfed.sites.site import (
+    Policy,
+    ReadingSettings,
+    Site,
+    SiteSettings,
+    create_site,
+    load_site,
+)
 from segfed.sites.splits import assign_splits
 from segfed.sites.tasks import PlanSettings, Task, list_tasks, load_task
 
 __all__ = [
+    "TO_REDO",
     "Account",
     "Assignment",
     "Case",
@@ -44,11 +62,15 @@ __all__ = [
     "LabelRecord",
     "LabelledCase",
     "Ledger",
+    "NewAssignment",
     "NewLabel",
     "Origin",
     "PlanSettings",
     "Policy",
     "Problem",
+    "Reading",
+    "ReadingEvent",
+    "ReadingSettings",
     "Role",
     "Site",
     "SiteSettings",
@@ -62,6 +84,7 @@ __all__ = [
     "check_site",
     "checked_label",
     "create_site",
+    "current_reading",
     "fingerprint_site",
     "hash_image",
     "is_password",

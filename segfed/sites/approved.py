@@ -52,11 +52,7 @@ def approved_labels(
 def _newest(
     site: Site, case: Case, *, arms: Collection[Arm], statuses: Collection[Status]
 ) -> LabelRecord | None:
-    """The newest label of a case that counts."""
-    records = site.ledger().records(case.case_id)
-    superseded = {record.supersedes for record in records}
-    for record in reversed(records):
-        counts = record.arm in arms and record.status in statuses
-        if counts and record.record_id not in superseded:
-            return record
-    return None
+    """The newest of the labels that count for the arms."""
+    ledger = site.ledger()
+    current = (ledger.current(case.case_id, arm, statuses=statuses) for arm in arms)
+    return max(filter(None, current), key=lambda record: record.record_id, default=None)

@@ -69,9 +69,9 @@ def submit_label(
 ) -> LabelRecord:
     """Check a label, store it and record it; it supersedes the reader's earlier one of that arm.
 
-    The record's arm is what the reader's assignment to the case says. A label whose origin or
-    stated arm contradicts it is kept and flagged, so that no work is lost and none is silently
-    counted.
+    The record's arm is what the reader's assignment to the case says at the time; in a crossover
+    the one of the period that the reader is in. A label whose origin or stated arm contradicts it
+    is kept and flagged, so that no work is lost and none is silently counted.
 
     Args:
         site: The site, as loaded.
@@ -85,9 +85,10 @@ def submit_label(
         model_sha256: The model that made it.
         opened_at: When the reader opened the case.
         submitted_at: When the label came in; now, unless stated.
-        active_seconds: Time that the reader worked.
+        active_seconds: Time that the reader worked, long pauses left out.
         changed_fraction: Share of proposal and label that the reader changed.
-        status: ``approved`` or ``rejected`` after a review.
+        status: ``approved`` or ``rejected`` after a review elsewhere; ``flagged`` for one that
+            was not asked for.
 
     Raises:
         CaseError: If the site has no such case.
@@ -104,7 +105,8 @@ def submit_label(
             f"expected among {ledger.path.parent / 'labels'}, but it is not there. Store the "
             "proposal first."
         )
-    assignment = ledger.assignment(reader, case_id)
+    submitted_at = submitted_at or datetime.now(UTC)
+    assignment = ledger.assignment(reader, case_id, at=submitted_at)
     recorded_arm, contradicts = _arm_of(origin, stated=arm, assignment=assignment)
     return ledger.append(
         NewLabel(
@@ -118,7 +120,7 @@ def submit_label(
             proposal_sha256=proposal_sha256,
             model_sha256=model_sha256,
             opened_at=opened_at,
-            submitted_at=submitted_at or datetime.now(UTC),
+            submitted_at=submitted_at,
             active_seconds=active_seconds,
             changed_fraction=changed_fraction,
             status="flagged" if contradicts and status != "rejected" else status,
@@ -154,7 +156,7 @@ def checked_label(site: Site, case: Case, label: Volume | Path) -> Volume:
 def select_labels(
     site: Site, *, split: Split, arm: Arm, required: bool = True
 ) -> tuple[LabelledCase, ...]:
-    """The cases of a split with the label that counts for an arm.
+    """The cases of a split with the label that counts for an arm; see `Ledger.current`.
 
     Args:
         site: The site, as loaded.
@@ -179,18 +181,23 @@ def select_labels(
     )
 
 
+def origin_arm(origin: Origin) -> Arm:
+    """The arm to which a label of this origin can belong."""
+    return "manual" if origin == "manual" else "assisted"
+
+
 def _arm_of(
     origin: Origin, *, stated: Arm | None, assignment: Assignment | None
 ) -> tuple[Arm, bool]:
     """The arm to record, and whether origin or statement contradict it."""
-    implied: Arm = "manual" if origin == "manual" else "assisted"
+    implied = origin_arm(origin)
     stated = stated or (assignment.arm if assignment else implied)
     arm = assignment.arm if assignment else stated
     return arm, not arm == stated == implied
 
 
 def intact_label(path: Path, record: LabelRecord) -> Path:
-    """The label's path, if its content is what the record says.
+    """A label's path, if its content is what its record says.
 
     Raises:
         LedgerError: If the file is missing or was altered.

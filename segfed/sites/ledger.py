@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,200 +13,285 @@ from typing import Any
 from segfed.errors import LedgerError
 from segfed.files import sha256_file
 from segfed.protocol import Arm
+from segfed.sites.chain import ChainedTable, append, connect, damage, verify, writing
+from segfed.sites.readings import Reading, current_reading, readings_of
 from segfed.sites.records import (
+    ASSIGNMENTS,
     COUNTING,
-    GENESIS,
+    EVENTS,
+    RECORDS,
     Assignment,
     LabelRecord,
+    NewAssignment,
     NewLabel,
-    hash_of,
+    ReadingEvent,
+    Status,
+    assignment_of,
     record_of,
     row_of,
     utc_text,
 )
 
-_BUSY_SECONDS = 60.0
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS records (
-    record_id INTEGER PRIMARY KEY AUTOINCREMENT,
-    case_id TEXT NOT NULL, image_sha256 TEXT NOT NULL, label_sha256 TEXT NOT NULL,
-    origin TEXT NOT NULL, assignment INTEGER, arm TEXT NOT NULL, reader TEXT NOT NULL,
-    proposal_sha256 TEXT, model_sha256 TEXT, opened_at TEXT, submitted_at TEXT NOT NULL,
-    active_seconds REAL, changed_fraction REAL, supersedes INTEGER, status TEXT NOT NULL,
-    previous_hash TEXT NOT NULL, hash TEXT NOT NULL UNIQUE
-);
-CREATE INDEX IF NOT EXISTS records_by_case ON records (case_id);
-CREATE TABLE IF NOT EXISTS assignments (
-    assignment_id INTEGER PRIMARY KEY AUTOINCREMENT,
-    reader TEXT NOT NULL, case_id TEXT NOT NULL, arm TEXT NOT NULL, assigned_at TEXT NOT NULL
-);
-CREATE TRIGGER IF NOT EXISTS records_stay BEFORE DELETE ON records
-    BEGIN SELECT RAISE(ABORT, 'label records are never deleted'); END;
-CREATE TRIGGER IF NOT EXISTS records_last BEFORE UPDATE ON records
-    BEGIN SELECT RAISE(ABORT, 'label records are never changed'); END;
-"""
+_TABLES = (RECORDS, ASSIGNMENTS, EVENTS)
+
+
+@dataclass(frozen=True)
+class ChainEnds:
+    """The last hash of each chain: kept elsewhere, it shows later that nothing was cut off."""
+
+    records: str
+    assignments: str
+    reading_events: str
 
 
 class Ledger:
-    """A site's label records and assignments.
+    """A site's label records, its assignments, and what its readers opened and were shown.
 
-    Every call opens its own connection, so that threads and processes may share a ledger. A
-    record that `append` returned survives the death of the process and of the machine.
+    Every call opens its own connection, so that threads and processes may share a ledger. What
+    a call returned survives the death of the process and of the machine. Reading events are on
+    disk before their reader sees anything: a server that is killed between proposal and
+    submission must not take an assisted label for a manual one.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._connection() as connection:
-            connection.executescript(_SCHEMA)
+        with self._connection():
+            pass
 
-    def append(self, new: NewLabel) -> LabelRecord:
+    def append(self, new: NewLabel, *, replacing: int | None = None) -> LabelRecord:
         """Add a record to the chain; returns once it is on disk.
 
+        Args:
+            new: The record, without its place in the chain.
+            replacing: The record that this one must supersede, where the caller decided by it.
+
         Raises:
-            LedgerError: If a time lacks its zone, or a number is not finite.
+            LedgerError: If a time lacks its zone, a number is not finite, or another record was
+                added in place of the one to be replaced.
         """
-        with self._connection() as connection:
-            # Immediate: the chain's end may not move between reading it and adding to it.
-            connection.execute("BEGIN IMMEDIATE")
-            last = connection.execute(
-                "SELECT record_id, hash FROM records ORDER BY record_id DESC LIMIT 1"
-            ).fetchone()
-            earlier = connection.execute(
+        with self._connection() as connection, writing(connection):
+            (supersedes,) = connection.execute(
                 "SELECT max(record_id) FROM records WHERE case_id = ? AND arm = ? AND reader = ?",
                 (new.case_id, new.arm, new.reader),
             ).fetchone()
-            row = row_of(new) | {
-                "record_id": last[0] + 1 if last else 1,
-                "supersedes": earlier[0],
-                "previous_hash": last[1] if last else GENESIS,
-            }
-            row["hash"] = hash_of(row)
-            columns, marks = ", ".join(row), ", ".join("?" * len(row))
-            connection.execute(
-                f"INSERT INTO records ({columns}) VALUES ({marks})",
-                tuple(row.values()),
-            )
-            connection.execute("COMMIT")
+            if replacing is not None and replacing != supersedes:
+                raise LedgerError(
+                    f"Case {new.case_id}: record {supersedes} came in after record {replacing}, "
+                    "which should be replaced; expected no newer label. Look at the new one first."
+                )
+            row = append(connection, RECORDS, row_of(new) | {"supersedes": supersedes})
         return record_of(row)
 
-    def records(self, case_id: str | None = None) -> tuple[LabelRecord, ...]:
-        """Every record, or those of one case, oldest first."""
-        return tuple(record_of(row) for row in self._rows(case_id))
+    def records(
+        self, case_id: str | None = None, *, reader: str | None = None
+    ) -> tuple[LabelRecord, ...]:
+        """Every record, or those of one case or reader, oldest first."""
+        return tuple(map(record_of, self._rows(RECORDS, case_id=case_id, reader=reader)))
 
-    def current(self, case_id: str, arm: Arm, reader: str | None = None) -> LabelRecord | None:
-        """The newest label of a case and arm that counts, from one reader or from anybody.
+    def current(
+        self,
+        case_id: str,
+        arm: Arm,
+        reader: str | None = None,
+        *,
+        statuses: Collection[Status] = COUNTING,
+    ) -> LabelRecord | None:
+        """The label of a case and arm that counts, from one reader or from whomever it is.
 
-        A record that was superseded does not count, and neither does a flagged or rejected one.
+        A record that was superseded does not count, and neither does a flagged, rejected or
+        reopened one. Where several readers have a label that counts, the reader who was assigned
+        first gives the reference, however late it came in: a second reading is there to be
+        compared. Labels without an assignment come after those, the newest first.
         """
         records = self.records(case_id)
         superseded = {record.supersedes for record in records}
-        for record in reversed(records):
-            if (
-                record.arm == arm
-                and (reader is None or record.reader == reader)
-                and record.record_id not in superseded
-                and record.status in COUNTING
-            ):
-                return record
-        return None
+        counting = [
+            record
+            for record in records
+            if record.arm == arm
+            and (reader is None or record.reader == reader)
+            and record.record_id not in superseded
+            and record.status in statuses
+        ]
+        assignments = reversed(self.assignments(case_id=case_id))
+        first_of = {a.reader: a.assignment_id for a in assignments if a.arm == arm}
+
+        def rank(record: LabelRecord) -> tuple[bool, int]:
+            is_assigned = record.assignment is not None and record.reader in first_of
+            return not is_assigned, first_of[record.reader] if is_assigned else -record.record_id
+
+        return min(counting, key=rank, default=None)
 
     def assign(
         self, reader: str, case_id: str, arm: Arm, *, at: datetime | None = None
     ) -> Assignment:
         """Ask a reader for one kind of label of a case; a later assignment replaces it."""
-        assigned_at = utc_text(at or datetime.now(UTC), "assigned_at")
-        with self._connection() as connection:
-            row_id = connection.execute(
-                "INSERT INTO assignments (reader, case_id, arm, assigned_at) VALUES (?, ?, ?, ?)",
-                (reader, case_id, arm, assigned_at),
-            ).lastrowid
-        return Assignment(
-            int(row_id or 0), reader, case_id, arm, datetime.fromisoformat(assigned_at)
-        )
+        return self.assign_all([NewAssignment(reader, case_id, arm)], at=at)[0]
 
-    def assignment(self, reader: str, case_id: str) -> Assignment | None:
-        """What a reader was last asked to do with a case."""
-        with self._connection() as connection:
-            row = connection.execute(
-                "SELECT assignment_id, reader, case_id, arm, assigned_at FROM assignments "
-                "WHERE reader = ? AND case_id = ? ORDER BY assignment_id DESC LIMIT 1",
-                (reader, case_id),
-            ).fetchone()
-        if row is None:
-            return None
-        number, who, which, arm, assigned_at = row
-        return Assignment(number, who, which, arm, datetime.fromisoformat(assigned_at))
+    def assign_all(
+        self,
+        new: Iterable[NewAssignment],
+        *,
+        at: datetime | None = None,
+        after: int | None = None,
+    ) -> tuple[Assignment, ...]:
+        """Record assignments in the order in which each reader shall read; all or none.
 
-    def verify(self) -> None:
-        """Recompute the chain and the hash of every label file that it names.
+        Args:
+            new: The assignments.
+            at: When they are made; now, unless stated.
+            after: How many assignments there were when these were planned.
 
         Raises:
-            LedgerError: Naming the first record that was altered, is missing, or whose label
-                file was altered or is missing.
+            LedgerError: If there are others than when these were planned.
         """
-        previous_hash, n_records = GENESIS, 0
-        for n_records, row in enumerate(self._rows(), start=1):
-            if row["record_id"] != n_records:
-                raise self._damage(n_records, "is missing")
-            if row["previous_hash"] != previous_hash:
-                raise self._damage(n_records, "does not follow from the record before it")
-            if row["hash"] != hash_of(row):
-                raise self._damage(n_records, "was altered after it was written")
-            previous_hash = row["hash"]
-            for sha256 in filter(None, (row["label_sha256"], row["proposal_sha256"])):
-                self._check_file(n_records, row["case_id"], sha256)
-        n_ever = self._n_ever_written()
-        if n_ever != n_records:
-            raise self._damage(n_records + 1, f"is missing: {n_ever} were written in all")
+        assigned_at = utc_text(at or datetime.now(UTC), "assigned_at")
+        with self._connection() as connection, writing(connection):
+            (found,) = connection.execute("SELECT count(*) FROM assignments").fetchone()
+            if after is not None and found != after:
+                raise LedgerError(
+                    f"{self.path} holds {found} assignments, expected {after} as when these were "
+                    "planned: somebody else assigned cases meanwhile. Look at theirs first."
+                )
+            rows = [
+                append(connection, ASSIGNMENTS, asdict(item) | {"assigned_at": assigned_at})
+                for item in new
+            ]
+        return tuple(map(assignment_of, rows))
+
+    def assignments(
+        self, *, case_id: str | None = None, reader: str | None = None
+    ) -> tuple[Assignment, ...]:
+        """Every assignment that was ever made, replaced ones included, oldest first."""
+        return tuple(map(assignment_of, self._rows(ASSIGNMENTS, case_id=case_id, reader=reader)))
+
+    def readings(
+        self, *, case_id: str | None = None, reader: str | None = None
+    ) -> tuple[Reading, ...]:
+        """The assignments in force, with how far each one is; see `readings_of`."""
+        return readings_of(
+            self.assignments(case_id=case_id, reader=reader),
+            self.records(case_id, reader=reader),
+        )
+
+    def assignment(
+        self, reader: str, case_id: str, *, at: datetime | None = None
+    ) -> Assignment | None:
+        """The assignment to which a reader's label of a case belongs at a time, or now."""
+        reading = current_reading(
+            self.readings(case_id=case_id, reader=reader), now=at or datetime.now(UTC)
+        )
+        return reading.assignment if reading else None
+
+    def note(self, reader: str, case_id: str, event: ReadingEvent) -> None:
+        """Keep what a reader did or is about to see; returns once it is on disk."""
+        row = asdict(event) | {
+            "at": utc_text(event.at, "at"),
+            "reader": reader,
+            "case_id": case_id,
+        }
+        with self._connection() as connection, writing(connection):
+            append(connection, EVENTS, row)
+
+    def events(self, reader: str, case_id: str) -> tuple[ReadingEvent, ...]:
+        """What a reader did with a case, oldest first."""
+        return tuple(
+            ReadingEvent(
+                datetime.fromisoformat(row["at"]),
+                row["kind"],
+                row["proposal_sha256"],
+                row["model_sha256"],
+            )
+            for row in self._rows(EVENTS, case_id=case_id, reader=reader)
+        )
+
+    def leased(self, reader: str, *, since: datetime) -> frozenset[str]:
+        """Cases that another reader opened since a time and has not submitted since."""
+        start = utc_text(since, "since")
+        with self._connection() as connection:
+            # Two passes: for each opening a search among the records would take minutes.
+            opened = connection.execute(
+                "SELECT case_id, reader, max(at) AS at FROM reading_events WHERE kind = 'opened' "
+                "AND reader != ? AND at >= ? GROUP BY case_id, reader",
+                (reader, start),
+            ).fetchall()
+            submitted = connection.execute(
+                "SELECT case_id, reader, max(submitted_at) AS at FROM records "
+                "WHERE submitted_at >= ? GROUP BY case_id, reader",
+                (start,),
+            ).fetchall()
+        done = {(row["case_id"], row["reader"]): row["at"] for row in submitted}
+        return frozenset(
+            row["case_id"]
+            for row in opened
+            if done.get((row["case_id"], row["reader"]), "") < row["at"]
+        )
+
+    def verify(self) -> ChainEnds:
+        """Recompute every chain, and the hash of every stored label and proposal.
+
+        Returns:
+            The last hash of each chain.
+
+        Raises:
+            LedgerError: Naming the first row that was altered, is missing, names an assignment
+                that there is not, or a label file that was altered or is missing.
+        """
+        with self._connection() as connection:
+            (sound,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            if sound != "ok":
+                raise damage(self.path, f"SQLite finds the file damaged ({sound})")
+            ends = {table.name: verify(connection, table, path=self.path) for table in _TABLES}
+        self._check_assignments()
+        self._check_files()
+        return ChainEnds(**ends)
 
     def label_path(self, sha256: str) -> Path:
         """Where the label or proposal of this hash lies."""
         return self.path.parent / "labels" / f"{sha256}.nii.gz"
 
-    def _check_file(self, record_id: int, case_id: str, sha256: str) -> None:
-        path = self.label_path(sha256)
-        if not path.exists():
-            raise self._damage(record_id, f"(case {case_id}) names {path}, which is missing")
-        found = sha256_file(path)
-        if found != sha256:
-            raise self._damage(
-                record_id, f"(case {case_id}) names {path}, whose content has hash {found[:12]}"
-            )
+    def _check_assignments(self) -> None:
+        """Refuse a record whose assignment is not its reader's for that case and arm."""
+        known = {a.assignment_id: (a.reader, a.case_id, a.arm) for a in self.assignments()}
+        for record in self.records():
+            said = (record.reader, record.case_id, record.arm)
+            if record.assignment is not None and known.get(record.assignment) != said:
+                raise damage(
+                    self.path,
+                    f"record {record.record_id} names assignment {record.assignment}, which is "
+                    f"not one of reader {record.reader} for case {record.case_id} in the "
+                    f"{record.arm} arm",
+                )
 
-    def _damage(self, record_id: int, what: str) -> LedgerError:
-        return LedgerError(
-            f"{self.path}: record {record_id} {what}; expected an unbroken chain of unchanged "
-            "records and label files. Restore the ledger and the labels folder from a backup."
-        )
+    def _check_files(self) -> None:
+        """Refuse a label or proposal that is missing where a row names it, or was altered."""
+        owner: dict[str, str] = {}
+        for table in (EVENTS, RECORDS):
+            for row in reversed(self._rows(table)):
+                for sha256 in (row.get("label_sha256"), row["proposal_sha256"]):
+                    if sha256 is not None:
+                        owner[sha256] = f"{table.noun} {row[table.key]} (case {row['case_id']})"
+        for path in self.label_path("any").parent.glob("*.nii.gz"):
+            sha256 = path.name.removesuffix(".nii.gz")
+            found = sha256_file(path)
+            if found != sha256:
+                named = owner.get(sha256, "no record")
+                raise damage(
+                    self.path, f"{named} names {path}, whose content has hash {found[:12]}"
+                )
+        for sha256, named in owner.items():
+            if not self.label_path(sha256).exists():
+                raise damage(
+                    self.path, f"{named} names {self.label_path(sha256)}, which is missing"
+                )
 
-    def _rows(self, case_id: str | None = None) -> list[dict[str, Any]]:
-        """Records as plain rows, oldest first."""
-        where, values = ("", ()) if case_id is None else ("WHERE case_id = ?", (case_id,))
+    def _rows(self, table: ChainedTable, **wanted: str | None) -> list[dict[str, Any]]:
+        """A table's rows with these values, where they are given, oldest first."""
+        given: Mapping[str, str] = {k: v for k, v in wanted.items() if v is not None}
+        where = " AND ".join(f"{name} = ?" for name in given) or "true"
+        query = f"SELECT * FROM {table.name} WHERE {where} ORDER BY {table.key}"
         with self._connection() as connection:
-            connection.row_factory = sqlite3.Row
-            query = f"SELECT * FROM records {where} ORDER BY record_id"
-            return [dict(row) for row in connection.execute(query, values)]
+            return [dict(row) for row in connection.execute(query, tuple(given.values()))]
 
-    def _n_ever_written(self) -> int:
-        """Highest number that SQLite gave out; it outlives a deleted last record."""
-        with self._connection() as connection:
-            row = connection.execute(
-                "SELECT seq FROM sqlite_sequence WHERE name = 'records'"
-            ).fetchone()
-        return int(row[0]) if row else 0
-
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        """A connection whose commits are on disk when they return."""
-        try:
-            with closing(
-                sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
-            ) as connection:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
-                yield connection
-        except sqlite3.Error as error:
-            raise LedgerError(
-                f"{self.path} cannot be used as a ledger: {error}; expected the SQLite file that "
-                "segfed made. Check the path and its permissions, or restore it from a backup."
-            ) from error
+    def _connection(self) -> AbstractContextManager[sqlite3.Connection]:
+        return connect(self.path, _TABLES)

@@ -1,4 +1,4 @@
-"""What is recorded of a label, and the hash that protects it."""
+"""What is recorded of labels, of who shall make them, and of what their readers saw."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from segfed.errors import LedgerError
-from segfed.files import sha256_json
 from segfed.protocol import Arm
+from segfed.sites.chain import ChainedTable
 
 Origin = Literal["manual", "ai_corrected", "ai_accepted"]
-Status = Literal["submitted", "approved", "flagged", "rejected"]
+Status = Literal["submitted", "approved", "flagged", "rejected", "reopened"]
 
 COUNTING: tuple[Status, ...] = ("submitted", "approved")
 """Statuses of labels that may be trained on and scored against."""
@@ -19,8 +19,8 @@ COUNTING: tuple[Status, ...] = ("submitted", "approved")
 APPROVED: tuple[Status, ...] = ("approved",)
 """Statuses of labels that a site's own training learns from."""
 
-GENESIS = "0" * 64
-"""Stands for the hash before the first record's."""
+TO_REDO: tuple[Status, ...] = ("rejected", "reopened")
+"""Statuses of labels that their reader is asked to make again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,10 @@ class NewLabel:
     """Share of the proposal's and label's union that the reader changed."""
 
     status: Status = "submitted"
+    reviewed_by: str | None = None
+    """Who gave the label its status, where that was not the server."""
+
+    reviewed_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,22 +70,95 @@ class LabelRecord(NewLabel):
     previous_hash: str
     hash: str
 
+    @property
+    def elapsed_seconds(self) -> float | None:
+        """From opening the case to submitting it, pauses included; None if it was not opened."""
+        if self.opened_at is None:
+            return None
+        return (self.submitted_at - self.opened_at).total_seconds()
+
 
 @dataclass(frozen=True)
-class Assignment:
-    """Which kind of label a reader was asked to make of a case."""
+class NewAssignment:
+    """Which kind of label a reader shall make of a case, and in which period of a crossover."""
 
-    assignment_id: int
     reader: str
     case_id: str
     arm: Arm
+    period: int = 1
+    washout_days: float = 0.0
+    """Days that must lie between the earlier period's first submission and this reading."""
+
+    design: str = ""
+    """How the assignment was drawn: ``crossover, seed 7``; empty for one made by itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment(NewAssignment):
+    """An assignment in the ledger."""
+
+    assignment_id: int
     assigned_at: datetime
+
+
+@dataclass(frozen=True)
+class ReadingEvent:
+    """One thing that a reader did with a case, or was shown of it."""
+
+    at: datetime
+    kind: Literal["opened", "proposed"]
+    proposal_sha256: str | None = None
+    model_sha256: str | None = None
+
+
+RECORDS = ChainedTable(
+    name="records",
+    key="record_id",
+    noun="record",
+    columns={
+        **dict.fromkeys(("case_id", "image_sha256", "label_sha256", "origin"), "TEXT NOT NULL"),
+        "assignment": "INTEGER",
+        **dict.fromkeys(("arm", "reader"), "TEXT NOT NULL"),
+        **dict.fromkeys(("proposal_sha256", "model_sha256", "opened_at"), "TEXT"),
+        "submitted_at": "TEXT NOT NULL",
+        **dict.fromkeys(("active_seconds", "changed_fraction"), "REAL"),
+        "supersedes": "INTEGER",
+        "status": "TEXT NOT NULL",
+        **dict.fromkeys(("reviewed_by", "reviewed_at"), "TEXT"),
+    },
+    later=("reviewed_by", "reviewed_at"),
+    indexed=("case_id", "reader"),
+)
+
+ASSIGNMENTS = ChainedTable(
+    name="assignments",
+    key="assignment_id",
+    noun="assignment",
+    columns={
+        **dict.fromkeys(("reader", "case_id", "arm", "assigned_at"), "TEXT NOT NULL"),
+        "period": "INTEGER NOT NULL DEFAULT 1",
+        "washout_days": "REAL NOT NULL DEFAULT 0.0",
+        "design": "TEXT NOT NULL DEFAULT ''",
+    },
+    indexed=("reader", "case_id"),
+)
+
+EVENTS = ChainedTable(
+    name="reading_events",
+    key="event_id",
+    noun="reading event",
+    columns={
+        **dict.fromkeys(("at", "reader", "case_id", "kind"), "TEXT NOT NULL"),
+        **dict.fromkeys(("proposal_sha256", "model_sha256"), "TEXT"),
+    },
+    indexed=("case_id", "at"),
+)
 
 
 def row_of(new: NewLabel) -> dict[str, Any]:
     """A caller's part of a record as SQLite gives it back, so that its hash can be recomputed."""
     row = asdict(new)
-    for name in ("opened_at", "submitted_at"):
+    for name in ("opened_at", "submitted_at", "reviewed_at"):
         row[name] = row[name] and utc_text(row[name], name)
     for name in ("active_seconds", "changed_fraction"):
         row[name] = row[name] if row[name] is None else float(row[name])
@@ -94,17 +171,10 @@ def record_of(row: dict[str, Any]) -> LabelRecord:
     return LabelRecord(**(row | times))
 
 
-def hash_of(row: dict[str, Any]) -> str:
-    """Hash of a record's every field but the hash itself."""
-    try:
-        return sha256_json({name: value for name, value in row.items() if name != "hash"})
-    except ValueError as error:
-        raise LedgerError(
-            f"Case {row['case_id']}: a number of its label record is not finite "
-            f"(active_seconds {row['active_seconds']}, changed_fraction "
-            f"{row['changed_fraction']}); expected finite numbers or none at all. Leave out "
-            "what was not measured."
-        ) from error
+def assignment_of(row: dict[str, Any]) -> Assignment:
+    """The assignment that a row of the ledger holds."""
+    known = {name: value for name, value in row.items() if name not in ("previous_hash", "hash")}
+    return Assignment(**(known | {"assigned_at": datetime.fromisoformat(row["assigned_at"])}))
 
 
 def utc_text(time: datetime, name: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
 from segfed.errors import CaseError, ConfigError
 from segfed.files import replacing, write_text
@@ -42,6 +42,16 @@ class Policy(Settings):
     """Studies shorter than this are refused."""
 
 
+class ReadingSettings(Settings):
+    """How the label server watches over readers."""
+
+    idle_minutes: PositiveFloat = 30.0
+    """A longer pause between two requests of a reader counts as this much work."""
+
+    lease_hours: PositiveFloat = 8.0
+    """So long a case that one reader opened is not offered to others."""
+
+
 class SiteSettings(Settings):
     """``site.toml``."""
 
@@ -57,6 +67,7 @@ class SiteSettings(Settings):
     """An external site never trains: models are only scored on it."""
 
     policy: Policy = Policy()
+    reading: ReadingSettings = ReadingSettings()
 
 
 @dataclass(frozen=True)
@@ -141,10 +152,11 @@ def create_site(folder: Path, settings: SiteSettings) -> Site:
 
 
 def _as_toml(settings: SiteSettings) -> str:
-    """The settings as a person would write them, the policy in its own table."""
+    """The settings as a person would write them, each group in its own table."""
     content = settings.model_dump(mode="json")
-    policy = content.pop("policy")
-    return f"{_table(content)}\n[policy]\n{_table(policy)}"
+    groups = {name: content.pop(name) for name in ("policy", "reading")}
+    tables = "".join(f"\n[{name}]\n{_table(group)}" for name, group in groups.items())
+    return _table(content) + tables
 
 
 def _table(content: Mapping[str, Any]) -> str:

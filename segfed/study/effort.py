@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from segfed.evaluation import Effort, measure_effort
-from segfed.sites import LabelledCase, Site
+from segfed.evaluation import measure_effort
+from segfed.sites import LabelledCase, LabelRecord, Site
 from segfed.study.preflight import StudyData
 from segfed.study.records import LabelRow
 from segfed.volumes import Volume, read_label
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a reader changed of a proposal, over all label values together."""
+
+    added_mm3: float
+    removed_mm3: float
+    added_path_length: int
+    """Voxels of contour that were drawn anew; see `added_path_length`."""
 
 
 def label_rows(data: StudyData) -> Iterator[LabelRow]:
@@ -29,10 +40,7 @@ def label_rows(data: StudyData) -> Iterator[LabelRow]:
 def _row(site: Site, labelled: LabelledCase) -> LabelRow:
     """A label's record, with the changes measured on the files themselves."""
     record = labelled.record
-    efforts = None
-    if record.proposal_sha256 is not None:
-        proposal = read_label(site.ledger().label_path(record.proposal_sha256))
-        efforts = _changes(read_label(labelled.label_path), proposal)
+    changes = changes_of(site, record)
     return LabelRow(
         site=site.name,
         case=labelled.case.case_id,
@@ -45,15 +53,27 @@ def _row(site: Site, labelled: LabelledCase) -> LabelRow:
         model_sha256=record.model_sha256,
         active_seconds=record.active_seconds if site.settings.data == "real" else None,
         changed_fraction=record.changed_fraction,
-        added_mm3=None if efforts is None else sum(e.added_mm3 for e in efforts),
-        removed_mm3=None if efforts is None else sum(e.removed_mm3 for e in efforts),
-        added_path_length=None if efforts is None else sum(e.added_path_length for e in efforts),
+        added_mm3=None if changes is None else changes.added_mm3,
+        removed_mm3=None if changes is None else changes.removed_mm3,
+        added_path_length=None if changes is None else changes.added_path_length,
     )
 
 
-def _changes(submitted: Volume, proposal: Volume) -> list[Effort]:
-    """The effort for each label value; a voxel that changed its value is removed and added."""
-    return [
+def changes_of(site: Site, record: LabelRecord) -> Changes | None:
+    """What a label's reader changed of the proposal that they saw; None for one without.
+
+    Measured on the stored files, value by value: a voxel that changed its value is removed from
+    one structure and added to another.
+
+    Raises:
+        VolumeError: If a file is missing or cannot be read.
+    """
+    if record.proposal_sha256 is None:
+        return None
+    ledger = site.ledger()
+    submitted: Volume = read_label(ledger.label_path(record.label_sha256))
+    proposal = read_label(ledger.label_path(record.proposal_sha256))
+    efforts = [
         measure_effort(
             submitted.data[0] == value,
             proposal.data[0] == value,
@@ -62,3 +82,8 @@ def _changes(submitted: Volume, proposal: Volume) -> list[Effort]:
         for value in np.union1d(submitted.data, proposal.data)
         if value != 0
     ]
+    return Changes(
+        added_mm3=sum(effort.added_mm3 for effort in efforts),
+        removed_mm3=sum(effort.removed_mm3 for effort in efforts),
+        added_path_length=sum(effort.added_path_length for effort in efforts),
+    )

@@ -126,7 +126,10 @@ def bean(tmp_path_factory) -> Site:
 
 @pytest.fixture(scope="module")
 def server(bean):
-    with label_server(bean.folder, reader="ann") as url, httpx.Client(base_url=url, timeout=180) as client:
+    with (
+        label_server(bean.folder, reader="ann") as url,
+        httpx.Client(base_url=url, timeout=180) as client,
+    ):
         yield client
 
 

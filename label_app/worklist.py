@@ -1,0 +1,63 @@
+"""Which cases the server offers a reader, and what of a case they may see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from segfed.protocol import Arm
+from segfed.sites import TO_REDO, LabelRecord, Reading, Site, current_reading
+
+
+def offered_cases(site: Site, reader: str, *, now: datetime) -> dict[str, bool]:
+    """Whether a reader is done with each of their cases, in the order in which to read.
+
+    A reader with assignments gets the assigned cases, in the order of the assignments; a second
+    period's once its washout is over. As soon as anybody has assignments, a reader without any
+    gets no case. At a site without assignments everybody gets all cases, but for those that
+    another reader has opened lately and not submitted.
+    """
+    ledger = site.ledger()
+    ids = [case.case_id for case in site.cases]
+    readings = [r for r in ledger.readings(reader=reader) if r.assignment.case_id in ids]
+    if readings:
+        return _progress(readings, now)
+    if ledger.assignments():
+        return {}
+    newest = {record.case_id: record for record in ledger.records(reader=reader)}
+    done = {case_id for case_id, record in newest.items() if record.status not in TO_REDO}
+    lease = timedelta(hours=site.settings.reading.lease_hours)
+    taken = ledger.leased(reader, since=now - lease) - done
+    return {case_id: case_id in done for case_id in ids if case_id not in taken}
+
+
+def visible_arm(site: Site, reader: str, case_id: str, *, now: datetime) -> Arm | None:
+    """What a reader may see of a case: with ``manual`` no proposal; None if nothing is asked.
+
+    Between the periods of a crossover a reader sees no proposal for a case that they will draw
+    by hand. At a site whose readers have assignments, a case that is not the reader's counts as
+    one to draw by hand: a proposal for it would spoil it for later.
+    """
+    ledger = site.ledger()
+    readings = ledger.readings(case_id=case_id, reader=reader)
+    current = current_reading(readings, now=now)
+    if current is None:
+        return "manual" if ledger.assignments() else None
+    by_hand_later = any(r.is_pending and r.assignment.arm == "manual" for r in readings)
+    return "manual" if by_hand_later and not current.is_pending else current.assignment.arm
+
+
+def visible_record(site: Site, reader: str, case_id: str, *, now: datetime) -> LabelRecord | None:
+    """A reader's newest label of the period that they are in; their other periods stay hidden."""
+    ledger = site.ledger()
+    assignment = ledger.assignment(reader, case_id, at=now)
+    wanted = assignment.assignment_id if assignment else None
+    records = ledger.records(case_id, reader=reader)
+    return next((r for r in reversed(records) if r.assignment == wanted), None)
+
+
+def _progress(readings: Sequence[Reading], now: datetime) -> dict[str, bool]:
+    """Whether each assigned case is done for now: first those that wait, in their order."""
+    waiting = [r.assignment.case_id for r in readings if r.is_waiting(now)]
+    others = [r.assignment.case_id for r in readings if r.assignment.case_id not in waiting]
+    return dict.fromkeys(waiting, False) | dict.fromkeys(others, True)

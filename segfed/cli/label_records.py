@@ -1,0 +1,175 @@
+"""``segfed label history``, ``approve``, ``reject``, ``reopen`` and ``export``."""
+
+from __future__ import annotations
+
+import getpass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from segfed.cli import console
+from segfed.sites import load_site, read_accounts
+from segfed.sites.export import export_labels
+from segfed.sites.review import Decision, review_label
+
+_Folder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
+_Cases = Annotated[list[str], typer.Argument(metavar="CASE…", help="One or more cases.")]
+_Reviewer = Annotated[
+    str | None,
+    typer.Option("--reviewer", help="Who decides; default: you, as logged in here."),
+]
+_Reader = Annotated[
+    str | None, typer.Option("--reader", help="Whose label, where several readers have one.")
+]
+
+
+class ArmOption(StrEnum):
+    """Which kind of label."""
+
+    MANUAL = "manual"
+    ASSISTED = "assisted"
+
+
+_Arm = Annotated[
+    ArmOption | None, typer.Option("--arm", help="Which arm's label, where there are both.")
+]
+
+
+def approve(
+    folder: _Folder,
+    cases: _Cases,
+    reviewer: _Reviewer = None,
+    reader: _Reader = None,
+    arm: _Arm = None,
+) -> None:
+    """Approve labels, as somebody else than their reader."""
+    _review(folder, cases, "approved", reviewer=reviewer, reader=reader, arm=arm)
+
+
+def reject(
+    folder: _Folder,
+    cases: _Cases,
+    reviewer: _Reviewer = None,
+    reader: _Reader = None,
+    arm: _Arm = None,
+) -> None:
+    """Reject labels: they count no more, and their reader is offered the cases again."""
+    _review(folder, cases, "rejected", reviewer=reviewer, reader=reader, arm=arm)
+
+
+def reopen(
+    folder: _Folder,
+    cases: _Cases,
+    reviewer: _Reviewer = None,
+    reader: _Reader = None,
+    arm: _Arm = None,
+) -> None:
+    """Offer cases to their reader again; until then their labels do not count."""
+    _review(folder, cases, "reopened", reviewer=reviewer, reader=reader, arm=arm)
+
+
+def history(
+    folder: _Folder,
+    case_id: Annotated[str, typer.Argument(metavar="CASE", help="The case.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show every version of a case's labels, and what each cost its reader."""
+    from segfed.study.history import case_history, version_json
+
+    site = load_site(folder)
+    rows = [version_json(version) for version in case_history(site, case_id)]
+    if as_json:
+        console.print_json({"site": site.name, "case": case_id, "versions": rows})
+        return
+    table = Table(box=None, header_style="bold")
+    for title in _HISTORY_COLUMNS.values():
+        table.add_column(title)
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in _HISTORY_COLUMNS))
+    console.out.print(table)
+    console.out.print(f"{len(rows)} versions of {case_id} at {site.name}.")
+
+
+def export(
+    folder: _Folder,
+    out: Annotated[Path, typer.Option("--out", help="A new or empty folder.")],
+    licence: Annotated[
+        str, typer.Option("--licence", help="SPDX identifier of the labels' licence.")
+    ] = "CC-BY-4.0",
+    include_submitted: Annotated[
+        bool, typer.Option("--include-submitted", help="Also labels that nobody has reviewed.")
+    ] = False,
+    names: Annotated[
+        bool, typer.Option("--names", help="Keep the readers' names instead of reader-1, ….")
+    ] = False,
+) -> None:
+    """Write approved labels as a data set with provenance table and licence."""
+    site = load_site(folder)
+    rows = export_labels(
+        site, out, licence=licence, include_submitted=include_submitted, names=names
+    )
+    console.out.print(
+        f"{len(rows)} labels of {len({row.case for row in rows})} cases lie in {out}. Before you "
+        "publish them, make sure that the case names identify nobody."
+    )
+
+
+_HISTORY_COLUMNS = {
+    "record_id": "record",
+    "submitted_at": "submitted",
+    "reader": "reader",
+    "period": "period",
+    "arm": "arm",
+    "origin": "origin",
+    "status": "status",
+    "reviewed_by": "reviewed by",
+    "model_sha256": "model",
+    "elapsed_seconds": "elapsed s",
+    "active_seconds": "active s",
+    "changed_fraction": "changed",
+    "added_mm3": "added mm³",
+    "removed_mm3": "removed mm³",
+    "added_path_length": "path",
+    "counts": "counts",
+}
+
+
+def _cell(value: object) -> str:
+    """A field as a person reads it: short hashes, no fractions of a second, nothing for None."""
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if isinstance(value, float):
+        return f"{value:.3g}" if value < 1 else f"{value:.0f}"
+    text = "" if value is None else str(value)
+    return text[:12] if len(text) == 64 else text[:19] if "T" in text and "+" in text else text
+
+
+def _review(
+    folder: Path,
+    cases: list[str],
+    decision: Decision,
+    *,
+    reviewer: str | None,
+    reader: str | None,
+    arm: ArmOption | None,
+) -> None:
+    """Decide about one label of each case, and say so line by line."""
+    site = load_site(folder)
+    accounts = read_accounts(folder)
+    for case_id in cases:
+        record = review_label(
+            site,
+            case_id=case_id,
+            decision=decision,
+            reviewer=reviewer or getpass.getuser(),
+            reader=reader,
+            arm=arm.value if arm else None,
+            roles={name: account.role for name, account in accounts.items()} or None,
+        )
+        console.out.print(
+            f"{case_id}: {record.reader}'s {record.arm} label is {record.status} by "
+            f"{record.reviewed_by}, record {record.record_id}."
+        )

@@ -1,0 +1,109 @@
+"""What a reader is offered, and what of a case they may see, over the periods of a study."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from label_app.worklist import offered_cases, visible_arm, visible_record
+from segfed.sites import NewAssignment, submit_label
+from tests.sites_samples import NOON, make_label, make_site
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def site(tmp_path):
+    return make_site(tmp_path, splits=("train", "train"))
+
+
+@pytest.fixture
+def crossover(site):
+    """Ann reads case1 and then case0 assisted, and four weeks after each by hand."""
+    site.ledger().assign_all(
+        [
+            NewAssignment("ann", "case1", "assisted"),
+            NewAssignment("ann", "case0", "assisted"),
+            NewAssignment("ann", "case0", "manual", period=2, washout_days=28),
+            NewAssignment("ann", "case1", "manual", period=2, washout_days=28),
+        ],
+        at=NOON - DAY,
+    )
+    return site
+
+
+def submit(site, case_id, at, *, origin="manual", **changes):
+    return submit_label(
+        site,
+        case_id=case_id,
+        label=make_label(),
+        origin=origin,
+        reader="ann",
+        submitted_at=at,
+        **changes,
+    )
+
+
+def test_the_second_period_begins_a_washout_after_the_first_submission(crossover):
+    site = crossover
+    assert offered_cases(site, "ann", now=NOON) == {"case1": False, "case0": False}
+
+    submit(site, "case1", NOON, origin="ai_accepted")
+    submit(site, "case1", NOON + DAY, origin="ai_corrected")
+
+    assert offered_cases(site, "ann", now=NOON + 27 * DAY) == {"case0": False, "case1": True}
+    # Four weeks after the first submission; in the second period's own order
+    assert offered_cases(site, "ann", now=NOON + 28 * DAY) == {"case0": False, "case1": False}
+    second = submit(site, "case1", NOON + 29 * DAY)
+    assert (second.assignment, second.arm, second.status) == (4, "manual", "submitted")
+
+
+def test_a_label_during_the_washout_replaces_the_first_periods(crossover):
+    submit(crossover, "case1", NOON, origin="ai_accepted")
+
+    again = submit(crossover, "case1", NOON + DAY, origin="ai_corrected")
+
+    assert (again.assignment, again.arm, again.supersedes) == (1, "assisted", 1)
+
+
+def test_from_the_first_submission_on_a_case_to_draw_later_shows_no_proposal(crossover):
+    def arm(at):
+        return visible_arm(crossover, "ann", "case1", now=at)
+
+    assert arm(NOON) == "assisted"
+    submit(crossover, "case1", NOON, origin="ai_accepted")
+    assert arm(NOON + DAY) == "manual"
+    assert arm(NOON + 28 * DAY) == "manual"
+
+
+def test_the_other_periods_label_is_hidden(crossover):
+    first = submit(crossover, "case1", NOON, origin="ai_accepted")
+
+    assert visible_record(crossover, "ann", "case1", now=NOON + DAY) == first
+    assert visible_record(crossover, "ann", "case1", now=NOON + 28 * DAY) is None
+    second = submit(crossover, "case1", NOON + 29 * DAY)
+    assert visible_record(crossover, "ann", "case1", now=NOON + 30 * DAY) == second
+
+
+def test_what_is_nobodys_or_anothers_shows_no_proposal_once_there_are_assignments(site):
+    assert visible_arm(site, "ann", "case0", now=NOON) is None
+
+    site.ledger().assign("bob", "case1", "assisted", at=NOON)
+
+    assert visible_arm(site, "ann", "case1", now=NOON) == "manual"
+    assert visible_arm(site, "bob", "case0", now=NOON) == "manual"
+    assert offered_cases(site, "ann", now=NOON) == {}
+
+
+@pytest.mark.parametrize("assigned", [True, False])
+@pytest.mark.parametrize("status", ["rejected", "reopened"])
+def test_a_label_that_does_not_stand_brings_its_case_back(site, assigned, status):
+    if assigned:
+        site.ledger().assign("ann", "case0", "manual", at=NOON)
+    submit(site, "case0", NOON)
+    assert offered_cases(site, "ann", now=NOON)["case0"]
+
+    submit(site, "case0", NOON, status=status)
+
+    assert not offered_cases(site, "ann", now=NOON)["case0"]
