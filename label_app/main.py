@@ -42,6 +42,7 @@ class SegfedLabelApp(MONAILabelApp):
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self._store = SiteDatastore(Path(studies).parent, reader=lambda: current_reader().name)
+        self._offering = threading.Lock()
         self._device = conf.get("device", "auto")
         timeout_seconds = float(conf.get("proposal_timeout_seconds", TIMEOUT_SECONDS))
         self._worker = Worker(timeout_seconds=timeout_seconds)
@@ -96,15 +97,18 @@ class SegfedLabelApp(MONAILabelApp):
                 f"Found strategy {request.get('strategy')!r}; expected one of "
                 f"{', '.join(self._strategies)}. Choose another one.",
             )
-        while sample := super().next_sample(request):
-            try:
-                self._store.open_case(sample["id"])
-            except HTTPException as error:
-                if not self._store.set_aside(sample["id"]):
-                    raise
-                logger.warning("Skipped for %s: %s", self._store.reader, error.detail)
-            else:
-                return dict(sample)
+        # One reader at a time: between choosing a case and opening it, another one would be
+        # offered the same.
+        with self._offering:
+            while sample := super().next_sample(request):
+                try:
+                    self._store.open_case(sample["id"])
+                except HTTPException as error:
+                    if not self._store.set_aside(sample["id"]):
+                        raise
+                    logger.warning("Skipped for %s: %s", self._store.reader, error.detail)
+                else:
+                    return dict(sample)
         return {}
 
     def infer(self, request: dict[str, Any], datastore: object = None) -> dict[str, Any]:
