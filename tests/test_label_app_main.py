@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,15 @@ def test_a_damaged_case_blocks_nobody(app, site, caplog):
     for _ in range(2):
         with pytest.raises(HTTPException, match=r"422.*Restore"):
             app.next_sample({"strategy": "oldest_first"})
+
+
+def test_two_readers_who_ask_at_once_get_two_cases(app):
+    def ask(name):
+        with asking(Reader(name, "annotator")):
+            return app.next_sample({"strategy": "oldest_first"})["id"]
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(ask, ["ann", "bob"])) == ["case0", "case1"]
 
 
 def test_slicer_is_told_how_a_label_was_recorded(app, site, tmp_path):
