@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import load
 
 from federation.run_folder import best_round, finished_rounds, save_round, weights_path
+from federation.server_optimizer import GlobalModel
 from segfed.errors import FederationError
 from segfed.protocol import RoundRecord
 from tests.federation_samples import arrays, manifest
@@ -25,7 +26,7 @@ def save(folder, *dice):
     records = [record(number, value) for number, value in enumerate(dice, start=1)]
     for number in range(1, len(records) + 1):
         state = save_round(
-            folder, manifest(), records=records[:number], weights=arrays(float(number))
+            folder, manifest(), records=records[:number], model=GlobalModel(arrays(float(number)))
         )
     return state
 
