@@ -159,10 +159,14 @@ def scripted_rounds(
 
 
 def run(
-    folder: Path, agents: Mapping[str, AgentConnection], study: Manifest | None = None
+    folder: Path,
+    agents: Mapping[str, AgentConnection],
+    study: Manifest | None = None,
+    *,
+    start: float = 0.0,
 ) -> list[RoundRecord]:
-    """Train in ``folder/run`` from weights of zero; returns the records as they were reported."""
-    (folder / "start.safetensors").write_bytes(save(arrays()))
+    """Train in ``folder/run`` from equal weights; returns the records as they were reported."""
+    (folder / "start.safetensors").write_bytes(save(arrays(start)))
     records: list[RoundRecord] = []
     run_federation(
         study or manifest(),
