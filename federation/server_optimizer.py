@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from flwr.app import Message, MessageType, MetricRecord, RecordDict
-from flwr.serverapp.strategy import FedAdam, FedAvgM, FedYogi
+from flwr.app import ArrayRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedYogi
 
 from federation.messages import ARRAYS, METRICS, N_CASES, Weights, read_arrays, write_arrays
+from segfed.errors import FederationError
 from segfed.rules import FederationRules
 
 
@@ -59,7 +60,7 @@ def _momentum(
     flower.current_arrays = write_arrays(model.weights)
     if model.memory:
         flower.momentum_vector = [model.memory[f"m.{name}"] for name in model.weights]
-    arrays, _ = flower.aggregate_train(round_number, [_reply(mean)])
+    arrays = _aggregated(flower, mean, round_number)
     memory = zip(model.weights, flower.momentum_vector or (), strict=False)
     return read_arrays(arrays), {f"m.{name}": value for name, value in memory}
 
@@ -79,7 +80,7 @@ def _adaptive(
     if model.memory:
         flower.m_t = {name: model.memory[f"m.{name}"] for name in model.weights}
         flower.v_t = {name: model.memory[f"v.{name}"] for name in model.weights}
-    arrays, _ = flower.aggregate_train(round_number, [_reply(mean)])
+    arrays = _aggregated(flower, mean, round_number)
     moments = {"m": flower.m_t or {}, "v": flower.v_t or {}}
     return read_arrays(arrays), {
         f"{kind}.{name}": value
@@ -88,7 +89,14 @@ def _adaptive(
     }
 
 
-def _reply(mean: Weights) -> Message:
-    """The mean as the one reply that Flower's strategies are left to average."""
+def _aggregated(flower: FedAvg, mean: Weights, round_number: int) -> ArrayRecord:
+    """What Flower's strategy makes of the mean, which it is given as the one reply."""
     content = RecordDict({ARRAYS: write_arrays(mean), METRICS: MetricRecord({N_CASES: 1})})
-    return Message(content, dst_node_id=0, message_type=MessageType.TRAIN)
+    reply = Message(content, dst_node_id=0, message_type=MessageType.TRAIN)
+    arrays, _ = flower.aggregate_train(round_number, [reply])
+    if arrays is None:
+        raise FederationError(
+            "Flower's strategy made no model of a mean, expected one. Report this, with the "
+            "version of flwr."
+        )
+    return arrays
