@@ -58,6 +58,18 @@ def test_an_exchange_ends_at_the_deadline(grid):
     assert grid.time.seconds == DEADLINE
 
 
+def test_sites_that_one_machine_runs_one_after_the_other_are_not_late(grid):
+    class TiringAgent(AddingAgent):
+        def answer(self, request):
+            grid.time.seconds += 50
+            return super().answer(request)
+
+    grid.agents.update({site: TiringAgent(1) for site in "abc"})
+
+    assert ask(make_attendance(grid)) == ["a", "b", "c"]
+    assert grid.time.seconds == 150
+
+
 def test_a_reply_is_fetched_only_when_the_one_before_was_taken(grid):
     attendance = make_attendance(grid)
     replies = attendance.exchange(requests(attendance), enough=lambda: True)
