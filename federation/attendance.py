@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from segfed.protocol import AgentErrorCode
 from segfed.rules import FederationRules
 
 logger = logging.getLogger(__name__)
@@ -120,13 +121,19 @@ class Attendance:
     def _look_for_late(self) -> None:
         """Take late replies as a sign of life, and forget messages that are too old for one."""
         for key, (site, end) in list(self._late.items()):
-            answered = any(not reply.has_error() for reply in self._grid.pull_messages([key]))
-            if answered:
+            replies = list(self._grid.pull_messages([key]))
+            if any(_is_of_a_site(reply) for reply in replies):
                 logger.info("Site %s answered late: its reply is ignored.", site)
                 self._missed[site] = 0
-            if answered or self._clock.now() >= end:
+            # Flower answers for a node that went away, and then forgets the message.
+            if replies or self._clock.now() >= end:
                 del self._late[key]
 
     def _is_present(self, site: str) -> bool:
         """Whether a site is worth waiting for."""
         return self._missed[site] < self._rules.missed_rounds
+
+
+def _is_of_a_site(reply: Message) -> bool:
+    """Whether a site sent this, and not Flower in its place."""
+    return not reply.has_error() or reply.error.code in set(AgentErrorCode)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from flwr.app import Error, Message
 
 from federation.attendance import Attendance
 from federation.messages import request_message, write_arrays
+from segfed.protocol import AgentErrorCode
 from segfed.rules import FederationRules
 from tests.federation_samples import AddingAgent, FakeTime, ScriptedGrid, arrays
 
@@ -123,6 +125,32 @@ def test_a_site_that_connects_again_is_waited_for_again(grid):
     grid.silent_until["c"] = 90
 
     assert ask(attendance) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("code", "seconds"),
+    [
+        (int(AgentErrorCode.TRAINING_FAILED), 100),  # the site lives, and is waited for
+        (4, 80),  # Flower's own word that the node went away is no sign of life
+    ],
+)
+def test_only_a_site_s_own_late_failure_is_a_sign_of_life(grid, code, seconds):
+    grid.silent_until["c"] = 100
+    attendance = make_attendance(grid)
+    messages = requests(attendance)
+    list(attendance.exchange(messages, enough=lambda: True))
+    pull = grid.pull_messages
+
+    def fail_the_late_one(keys):
+        is_late = keys == ["message-3"] and grid.time.seconds >= 75
+        return [Message(Error(code), reply_to=messages["c"])] if is_late else pull(keys)
+
+    grid.pull_messages = fail_the_late_one
+    grid.silent_until["b"] = 80  # keeps the second exchange open
+
+    ask(attendance)
+
+    assert grid.time.seconds == seconds
 
 
 def test_a_late_answer_is_not_looked_for_without_end(grid):
