@@ -13,8 +13,9 @@ from flwr.supercore.run import Run
 
 
 class InProcessGrid(Grid):
-    """Runs each message's client app in turn, in the order in which the messages come.
+    """Runs each message's client app when its reply is asked for, one after the other.
 
+    So no more replies lie in memory than were asked for at once.
     Each node gets its own copy of a message's content, as it would over a network: Flower's mods
     change content in place. Time limits do not apply, since nothing can be cut off in between.
     """
@@ -23,7 +24,7 @@ class InProcessGrid(Grid):
         """Take the client app and the context of each node, by node id."""
         self._client_app = client_app
         self._contexts = dict(contexts)
-        self._replies: dict[str, Message] = {}
+        self._waiting: dict[str, Message] = {}
         self._message_ids = (f"message-{number}" for number in itertools.count(1))
         self._run = Run.create_empty(run_id=1)
 
@@ -52,21 +53,14 @@ class InProcessGrid(Grid):
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Run the messages' client apps; returns the ids under which their replies wait."""
-        pushed = []
-        for message in messages:
-            received = copy.deepcopy(message)
-            # Flower's own grids set the same fields the same way; there is no public setter.
-            message_id = next(self._message_ids)
-            received.metadata.__dict__.update(_run_id=self._run.run_id, _message_id=message_id)
-            context = self._contexts[message.metadata.dst_node_id]
-            self._replies[message_id] = self._client_app(received, context)
-            pushed.append(message_id)
-        return pushed
+        """Take in messages; returns the ids under which their replies can be had."""
+        pushed = {next(self._message_ids): message for message in messages}
+        self._waiting |= pushed
+        return list(pushed)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Hand out the replies to some messages, once."""
-        return [self._replies.pop(key) for key in message_ids if key in self._replies]
+        """Run the client apps of some messages and hand out the replies, once."""
+        return [self._run_client(key) for key in message_ids if key in self._waiting]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -74,3 +68,11 @@ class InProcessGrid(Grid):
         """Replies to all messages."""
         del timeout
         return self.pull_messages(self.push_messages(messages))
+
+    def _run_client(self, message_id: str) -> Message:
+        """The reply of a message's node."""
+        message = self._waiting.pop(message_id)
+        received = copy.deepcopy(message)
+        # Flower's own grids set the same fields the same way; there is no public setter.
+        received.metadata.__dict__.update(_run_id=self._run.run_id, _message_id=message_id)
+        return self._client_app(received, self._contexts[message.metadata.dst_node_id])

@@ -1,6 +1,6 @@
 """A run on disk: weights of the best and the last round, one line a round, and how far it came.
 
-Of the three files of a round, ``state.json`` is written last and decides: a process that is
+Of the files of a round, ``state.json`` is written last and decides: a process that is
 killed before leaves the run as it was after the round before.
 """
 
@@ -10,11 +10,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from federation.messages import Weights
+from federation.server_optimizer import GlobalModel
 from federation.updates import is_dice
-from segfed.errors import FederationError
+from segfed.errors import FederationError, WeightsError
 from segfed.files import write_bytes, write_text
 from segfed.protocol import FederationState, Manifest, RoundRecord
 
@@ -54,7 +56,7 @@ def finished_rounds(
 
 
 def save_round(
-    out: Path, manifest: Manifest, *, records: Sequence[RoundRecord], weights: Weights
+    out: Path, manifest: Manifest, *, records: Sequence[RoundRecord], model: GlobalModel
 ) -> FederationState:
     """Write the last round of a run; returns the state that is now on disk.
 
@@ -62,24 +64,75 @@ def save_round(
         out: The run folder.
         manifest: The study.
         records: All rounds so far, the new one last.
-        weights: The global model after it.
+        model: The global model after it, with what the server remembers.
     """
     last = records[-1].round
     state = FederationState(
         manifest_sha256=manifest.sha256,
         rounds_done=last,
         best_round=best_round(records),
-        finished=last == manifest.rounds,
+        finished=is_finished(manifest, records),
     )
-    write_bytes(weights_path(out, last), save(weights))
+    write_bytes(weights_path(out, last), save(model.weights))
+    if model.memory:
+        write_bytes(memory_path(out, last), save(model.memory))
     lines = "".join(record.model_dump_json() + "\n" for record in records)
     write_text(out / _METRICS_FILE, lines)
     write_text(out / _STATE_FILE, state.model_dump_json(indent=2) + "\n")
-    kept = {weights_path(out, last), weights_path(out, state.best_round or last)}
-    for path in out.glob("round_*.safetensors"):
+    kept = {
+        weights_path(out, last),
+        weights_path(out, state.best_round or last),
+        memory_path(out, last),
+    }
+    for path in (*out.glob("round_*.safetensors"), *out.glob("memory_*.safetensors")):
         if path not in kept:
             path.unlink()
     return state
+
+
+def read_model(out: Path, manifest: Manifest, *, after_round: int) -> GlobalModel:
+    """The global model after a saved round, with what the server remembers.
+
+    Raises:
+        WeightsError: If a file is missing or damaged.
+    """
+    remembers = manifest.federation.remembers
+    return GlobalModel(
+        read_weights(weights_path(out, after_round)),
+        read_weights(memory_path(out, after_round)) if remembers else {},
+    )
+
+
+def read_weights(path: Path) -> Weights:
+    """Arrays of a safetensors file, which training can average.
+
+    Raises:
+        WeightsError: If the file is missing or damaged, or holds whole numbers.
+    """
+    try:
+        weights = load(path.read_bytes())
+    except (OSError, SafetensorError, ValueError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as weights ({type(error).__name__}); expected safetensors. "
+            "Make the initial weights again, or delete the run folder to begin anew."
+        ) from error
+    whole = sorted(name for name, array in weights.items() if array.dtype.kind != "f")
+    if whole or not weights:
+        raise WeightsError(
+            f"{path} holds {len(weights)} arrays, of which {len(whole)} are not of a float type; "
+            "expected float weights, because a mean of counters has no meaning. Use a network "
+            "without running statistics."
+        )
+    return {name: weights[name] for name in sorted(weights)}
+
+
+def is_finished(manifest: Manifest, records: Sequence[RoundRecord]) -> bool:
+    """Whether a run with these rounds is over: all done, or none better for as long as agreed."""
+    if not records:
+        return False
+    last, patience = records[-1].round, manifest.federation.early_stop_rounds
+    no_longer_better = patience is not None and last - best_round(records) >= patience
+    return last == manifest.rounds or no_longer_better
 
 
 def best_round(records: Sequence[RoundRecord]) -> int:
@@ -123,3 +176,8 @@ def _mean_dice(record: RoundRecord, pairs: Collection[tuple[str, str]]) -> float
 def weights_path(out: Path, round_number: int) -> Path:
     """Where the global model after a round lies."""
     return out / f"round_{round_number:03d}.safetensors"
+
+
+def memory_path(out: Path, round_number: int) -> Path:
+    """Where the momentum and second moments of the server after a round lie."""
+    return out / f"memory_{round_number:03d}.safetensors"

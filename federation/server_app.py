@@ -6,15 +6,19 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from flwr.app import ArrayRecord, Context
+from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
-from federation.messages import Weights, read_arrays, write_arrays
-from federation.run_folder import finished_rounds, save_round, weights_path
-from federation.strategy import CheckedAveraging
-from segfed.errors import FederationError, WeightsError
+from federation.run_folder import (
+    finished_rounds,
+    is_finished,
+    read_model,
+    read_weights,
+    save_round,
+)
+from federation.server_optimizer import GlobalModel
+from federation.strategy import CheckedRounds
+from segfed.errors import FederationError
 from segfed.protocol import Manifest, RoundRecord
 
 logger = logging.getLogger(__name__)
@@ -51,53 +55,20 @@ def make_server_app(
         for record in records:
             on_round(record)
         n_done = len(records)
-        if n_done == manifest.rounds:
+        if is_finished(manifest, records):
             return
         if n_done:
             logger.info("Going on after round %d of %d.", n_done, manifest.rounds)
-        strategy = CheckedAveraging(
-            site_names=site_names,
-            manifest_sha256=manifest.sha256,
-            structures=manifest.plan.get("structures", ()),
-            rounds_done=n_done,
-        )
-
-        def keep(server_round: int, arrays: ArrayRecord) -> None:
-            if server_round == 0:  # Flower also calls before the first round
-                return
-            records.append(strategy.round_record(server_round))
-            save_round(out, manifest, records=records, weights=read_arrays(arrays))
-            on_round(records[-1])
-
-        start = weights_path(out, n_done) if n_done else initial_weights
-        strategy.start(
-            grid,
-            write_arrays(_read_weights(start)),
-            num_rounds=manifest.rounds - n_done,
-            evaluate_fn=keep,
-        )
+            model = read_model(out, manifest, after_round=n_done)
+        else:
+            model = GlobalModel(read_weights(initial_weights))
+        rounds = CheckedRounds(grid, manifest, site_names=site_names, spool=out / "spool")
+        while not is_finished(manifest, records):
+            model, record = rounds.run(len(records) + 1, model)
+            records.append(record)
+            save_round(out, manifest, records=records, model=model)
+            on_round(record)
+        if len(records) < manifest.rounds:
+            logger.info("Stopped after round %d: validation no longer improved.", len(records))
 
     return app
-
-
-def _read_weights(path: Path) -> Weights:
-    """Arrays of a safetensors file, which training can average.
-
-    Raises:
-        WeightsError: If the file is missing or damaged, or holds whole numbers.
-    """
-    try:
-        weights = load(path.read_bytes())
-    except (OSError, SafetensorError, ValueError) as error:
-        raise WeightsError(
-            f"{path} cannot be read as weights ({type(error).__name__}); expected safetensors. "
-            "Make the initial weights again, or delete the run folder to begin anew."
-        ) from error
-    whole = sorted(name for name, array in weights.items() if array.dtype.kind != "f")
-    if whole or not weights:
-        raise WeightsError(
-            f"{path} holds {len(weights)} arrays, of which {len(whole)} are not of a float type; "
-            "expected float weights, because a mean of counters has no meaning. Use a network "
-            "without running statistics."
-        )
-    return {name: weights[name] for name in sorted(weights)}

@@ -1,209 +1,244 @@
-"""The server's side of a round: ask every site, check every reply, average what may count."""
+"""The server's side of a round: ask every site, check every reply, add up what may count."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Literal
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import Message
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
-from typing_extensions import override
 
-from federation.messages import (
-    Weights,
-    content_bytes,
-    read_arrays,
-    request_message,
-    write_arrays,
-)
-from federation.updates import SiteUpdate, average, is_dice, read_update, weighted_mean
+from federation.aggregation import aggregate
+from federation.attendance import Attendance, Clock
+from federation.messages import Weights, content_bytes, request_message, write_arrays
+from federation.server_optimizer import GlobalModel, step
+from federation.spool import Spool
+from federation.updates import SiteUpdate, is_dice, outliers, read_update, weighted_mean
 from segfed.errors import FederationError
-from segfed.protocol import RoundRecord, Verb
+from segfed.protocol import Manifest, RoundRecord, Verb
 
 logger = logging.getLogger(__name__)
 
-MINIMUM_SITES = 2
-"""Updates that a round needs: the average of one site is that site's model."""
 
+class CheckedRounds:
+    """Rounds that count only replies which were checked.
 
-class CheckedAveraging(Strategy):
-    """Federated averaging that counts only replies it has checked, weighted by cases.
-
-    A reply that is missing, damaged, of another network or impossible is dropped for its round
-    and named with the reason in the round's record; the site is asked again in the next.
+    A reply that is missing, late, damaged, of another network or impossible is dropped for its
+    round and named with the reason in the round's record; the site is asked again in the next.
     """
 
     def __init__(
         self,
+        grid: Grid,
+        manifest: Manifest,
         *,
         site_names: Mapping[int, str],
-        manifest_sha256: str,
-        structures: Collection[str] = (),
-        rounds_done: int = 0,
-        minimum_sites: int = MINIMUM_SITES,
+        spool: Path,
+        clock: Clock | None = None,
     ) -> None:
         """Nothing is sent yet.
 
         Args:
+            grid: Flower's connection to the sites' nodes.
+            manifest: The study.
             site_names: The server's own table of node id and site.
-            manifest_sha256: Hash of the study's manifest.
-            structures: Names of the study's structures, of which sites may state a Dice.
-            rounds_done: Rounds of an earlier process; Flower counts from 1 in each.
-            minimum_sites: Usable updates below which the run stops.
+            spool: Folder for the updates of a round; emptied before and deleted after it.
+            clock: Measures rounds and deadlines.
         """
-        self._site_names = dict(site_names)
-        self._manifest_sha256 = manifest_sha256
-        self._structures = frozenset(structures)
-        self._rounds_done = rounds_done
-        self._minimum_sites = minimum_sites
-        self._expected: Weights = {}
-        self._started = 0.0
-        self._loss: float | None = None
-        self._dropped: dict[str, str] = {}
-        self._sites: dict[str, dict[str, float | None]] = {}
-
-    @override
-    def summary(self) -> None:
-        """Flower asks for a summary before the first round."""
-        logger.info(
-            "Averaging %d sites by cases: %s",
-            len(self._site_names),
-            ", ".join(sorted(self._site_names.values())),
+        self._manifest = manifest
+        self._rules = manifest.federation
+        self._sites = sorted(site_names.values())
+        self._spool = spool
+        self._clock = clock or Clock()
+        self._attendance = Attendance(
+            grid, site_names=site_names, rules=self._rules, clock=self._clock
         )
 
-    @override
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """One training request for every site."""
-        self._started = time.perf_counter()
-        self._dropped = {}
-        self._sites = {
-            name: {"n_cases": None, "loss": None, "seconds": None, "bytes_down": 0, "bytes_up": 0}
-            for name in sorted(self._site_names.values())
-        }
-        self._expected = read_arrays(arrays)
-        return self._requests("train", server_round, arrays, grid)
+    def run(self, round_number: int, model: GlobalModel) -> tuple[GlobalModel, RoundRecord]:
+        """The next global model, and what the round brought.
 
-    @override
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """The new global model.
+        Args:
+            round_number: Counted from 1 over the whole study.
+            model: What the round before left.
 
         Raises:
             FederationError: If too few sites sent an update that may count.
         """
-        updates = self._accept("train", replies)
-        if len(updates) < self._minimum_sites:
-            reasons = "; ".join(f"{site}: {why}" for site, why in sorted(self._dropped.items()))
-            raise FederationError(
-                f"Round {server_round + self._rounds_done} brought {len(updates)} usable updates "
-                f"from {len(self._site_names)} sites, expected at least {self._minimum_sites}. "
-                f"Dropped: {reasons}. The reason in full stands in the log of each site; correct "
-                "it there and run again: finished rounds are kept."
+        started = self._clock.now()
+        notes = _Notes(self._sites)
+        spool = Spool(self._spool, model=model.weights)
+        try:
+            updates = self._train(round_number, model.weights, notes, spool)
+            self._demand_quorum(round_number, updates, notes)
+            mean = aggregate(
+                spool,
+                model=model.weights,
+                counts={update.site: update.count(self._rules) for update in updates},
+                rules=self._rules,
             )
-        for update in updates:
-            self._sites[update.site] |= {
+        finally:
+            spool.clear()
+        model = step(model, mean, rules=self._rules, round_number=round_number)
+        self._validate(round_number, model.weights, notes)
+        return model, RoundRecord(
+            round=round_number,
+            loss=weighted_mean((u.metrics.get("loss"), u.count(self._rules)) for u in updates),
+            validation_dice=notes.mean_dice(),
+            sites=notes.sites,
+            seconds=self._clock.now() - started,
+            dropped=notes.dropped,
+        )
+
+    def _train(
+        self, round_number: int, model: Weights, notes: _Notes, spool: Spool
+    ) -> list[SiteUpdate]:
+        """The updates that count, by site; their weights are in the spool."""
+        updates: dict[str, SiteUpdate] = {}
+        requests = self._requests("train", round_number, model, self._sites, notes)
+        replies = self._attendance.exchange(
+            requests, enough=lambda: len(updates) >= self._rules.minimum_sites
+        )
+        for site, reply in replies:
+            notes.answered(site, reply)
+            try:
+                update, weights = read_update(
+                    reply, site=site, manifest=self._manifest, model=model
+                )
+            except FederationError as error:
+                notes.drop(site, f"train: {error}")
+                continue
+            spool.add(site, weights)
+            updates[site] = update
+        notes.drop_silent(requests, "train")
+        dropped = outliers(updates.values(), max_ratio=self._rules.max_norm_ratio)
+        for site, reason in dropped.items():
+            notes.drop(site, f"train: {reason}")
+        counting = [updates[site] for site in sorted(updates.keys() - dropped.keys())]
+        for update in counting:
+            notes.sites[update.site] |= {
                 "n_cases": float(update.n_cases),
+                "steps": update.metrics.get("steps"),
                 "loss": update.metrics.get("loss"),
                 "seconds": update.metrics.get("seconds"),
+                "update_norm": update.norm,
             }
-        self._loss = weighted_mean((item.metrics.get("loss"), item.n_cases) for item in updates)
-        return write_arrays(average(updates)), None
+        return counting
 
-    @override
-    def configure_evaluate(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """One request for every site to score the new global model on its validation cases."""
-        return self._requests("validate", server_round, arrays, grid)
+    def _validate(self, round_number: int, model: Weights, notes: _Notes) -> None:
+        """Note how the new model does at each site that answered the request to train.
 
-    @override
-    def aggregate_evaluate(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> MetricRecord | None:
-        """Keep each site's validation values for the round's record."""
-        for update in self._accept("validate", replies):
-            site = self._sites[update.site]
+        A site that is still training would only cost another deadline.
+        """
+        requests = self._requests("validate", round_number, model, notes.present, notes)
+        notes.present = set()
+        for name, reply in self._attendance.exchange(requests, enough=lambda: True):
+            notes.answered(name, reply)
+            try:
+                update, _ = read_update(reply, site=name, manifest=self._manifest, model=None)
+            except FederationError as error:
+                notes.drop(name, f"validate: {error}")
+                continue
+            site = notes.sites[name]
             site["n_validation_cases"] = float(update.n_cases)
-            site |= {name: value for name, value in update.metrics.items() if is_dice(name)}
+            site |= {key: value for key, value in update.metrics.items() if is_dice(key)}
             seconds = update.metrics.get("seconds")
             if site["seconds"] is not None and seconds is not None:
                 site["seconds"] += seconds
-        return None
-
-    def round_record(self, server_round: int) -> RoundRecord:
-        """What the round that just ended brought."""
-        means = [
-            weighted_mean((value, 1) for name, value in site.items() if is_dice(name))
-            for site in self._sites.values()
-        ]
-        return RoundRecord(
-            round=server_round + self._rounds_done,
-            loss=self._loss,
-            validation_dice=weighted_mean((mean, 1) for mean in means),
-            sites=self._sites,
-            seconds=time.perf_counter() - self._started,
-            dropped=self._dropped,
-        )
+        notes.drop_silent(requests, "validate")
 
     def _requests(
-        self, verb: Verb, server_round: int, arrays: ArrayRecord, grid: Grid
-    ) -> list[Message]:
-        """One message for each site that is connected, in the order of their names."""
-        connected = set(grid.get_node_ids())
-        messages = [
-            request_message(
+        self,
+        verb: Verb,
+        round_number: int,
+        model: Weights,
+        sites: Collection[str],
+        notes: _Notes,
+    ) -> dict[str, Message]:
+        """One message for each of some sites, in the order of their names, if it is connected."""
+        nodes = self._attendance.connected()
+        for site in sorted(set(sites) - nodes.keys()):
+            notes.drop(site, f"{verb}: not connected")
+        arrays = write_arrays(model)
+        requests = {
+            site: request_message(
                 verb,
                 arrays,
-                manifest_sha256=self._manifest_sha256,
-                round_number=server_round + self._rounds_done,
+                manifest_sha256=self._manifest.sha256,
+                round_number=round_number,
                 node_id=node_id,
             )
-            for node_id, _ in sorted(self._site_names.items(), key=lambda item: item[1])
-            if node_id in connected
-        ]
-        for message in messages:
-            name = self._site_names[message.metadata.dst_node_id]
-            self._count("bytes_down", name, message)
-        return messages
+            for site, node_id in nodes.items()
+            if site in sites
+        }
+        for site, request in requests.items():
+            notes.count("bytes_down", site, request)
+        return requests
 
-    def _accept(self, verb: Verb, replies: Iterable[Message]) -> list[SiteUpdate]:
-        """The replies that may count; the reason why another does not is kept."""
-        accepted: dict[str, SiteUpdate] = {}
-        silent = set(self._site_names.values())
-        for reply in replies:
-            name = self._site_names.get(reply.metadata.src_node_id)
-            if name is None or name not in silent:
-                logger.warning("A reply of an unknown node, or a second reply, was ignored.")
-                continue
-            silent.remove(name)
-            self._count("bytes_up", name, reply)
-            try:
-                expected = self._expected if verb == "train" else None
-                accepted[name] = read_update(
-                    reply, site=name, expected=expected, structures=self._structures
-                )
-            except FederationError as error:
-                self._drop(name, f"{verb}: {error}")
-        for name in sorted(silent):
-            self._drop(name, f"{verb}: no reply")
-        return [accepted[name] for name in sorted(accepted)]
+    def _demand_quorum(
+        self, round_number: int, updates: Collection[SiteUpdate], notes: _Notes
+    ) -> None:
+        """Refuse to go on from the updates of too few sites."""
+        if len(updates) >= self._rules.minimum_sites:
+            return
+        reasons = "; ".join(f"{site}: {why}" for site, why in sorted(notes.dropped.items()))
+        raise FederationError(
+            f"Round {round_number} brought {len(updates)} usable updates from {len(self._sites)} "
+            f"sites, expected at least {self._rules.minimum_sites}. Dropped: {reasons}. The reason "
+            "in full stands in the log of each site; correct it there and run again: finished "
+            "rounds are kept."
+        )
 
-    def _drop(self, name: str, reason: str) -> None:
+
+class _Notes:
+    """What happened to each site in one round."""
+
+    def __init__(self, sites: Collection[str]) -> None:
+        self.sites: dict[str, dict[str, float | None]] = {
+            site: {
+                "n_cases": None,
+                "steps": None,
+                "loss": None,
+                "seconds": None,
+                "update_norm": None,
+                "bytes_down": 0,
+                "bytes_up": 0,
+            }
+            for site in sites
+        }
+        self.dropped: dict[str, str] = {}
+        self.present: set[str] = set()
+        """Sites that answered the last request, in whatever way."""
+
+    def answered(self, site: str, reply: Message) -> None:
+        """A reply came."""
+        self.present.add(site)
+        self.count("bytes_up", site, reply)
+
+    def drop_silent(self, asked: Collection[str], verb: Verb) -> None:
+        """Name the sites that did not answer."""
+        for site in sorted(set(asked) - self.present):
+            self.drop(site, f"{verb}: no reply")
+
+    def drop(self, site: str, reason: str) -> None:
         """Name a site whose reply does not count."""
-        logger.warning("Site %s was dropped: %s", name, reason)
-        earlier = self._dropped.get(name)
-        self._dropped[name] = f"{earlier}; {reason}" if earlier else reason
+        logger.warning("Site %s was dropped: %s", site, reason)
+        earlier = self.dropped.get(site)
+        self.dropped[site] = f"{earlier}; {reason}" if earlier else reason
 
-    def _count(
+    def count(
         self, direction: Literal["bytes_down", "bytes_up"], name: str, message: Message
     ) -> None:
         """Add a message's size to a site's traffic."""
         if message.has_content():
-            site = self._sites[name]
+            site = self.sites[name]
             site[direction] = (site[direction] or 0) + content_bytes(message.content)
+
+    def mean_dice(self) -> float | None:
+        """Mean over sites of the mean over structures."""
+        means = [
+            weighted_mean((value, 1) for name, value in site.items() if is_dice(name))
+            for site in self.sites.values()
+        ]
+        return weighted_mean((mean, 1) for mean in means)

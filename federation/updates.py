@@ -1,20 +1,19 @@
-"""What the server checks of a site's reply before it counts, and how updates are averaged."""
+"""What the server checks of a site's reply before it counts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 from flwr.app import Message, MetricRecord
 
 from federation.messages import ARRAYS, METRICS, N_CASES, Weights, content_bytes, read_arrays
 from segfed.errors import FederationError
-from segfed.protocol import AgentError, AgentErrorCode
-
-MAX_CASES = 100_000
-"""More cases than any hospital has; a larger count would only buy weight in the average."""
+from segfed.protocol import AgentError, AgentErrorCode, Manifest
+from segfed.rules import FederationRules
 
 _DICE = "dice_"
 _DECLARED_METRICS = frozenset({"loss", "seconds", "steps"})
@@ -23,28 +22,37 @@ _DECLARED_METRICS = frozenset({"loss", "seconds", "steps"})
 _SPARE_BYTES = 1_000_000
 
 
+# Two norms have no middle one that either could be far from.
+_FEWEST_NORMS = 3
+
+
 @dataclass(frozen=True)
 class SiteUpdate:
-    """One site's checked reply."""
+    """One site's checked reply, without its weights."""
 
     site: str
     n_cases: int
     metrics: dict[str, float]
-    weights: Weights
-    """Empty after validation."""
+    norm: float = 0.0
+    """Euclidean norm of (update - global model) over all tensors; 0 after validation."""
+
+    def count(self, rules: FederationRules) -> int:
+        """What the update is weighted by."""
+        return self.n_cases if rules.weighting == "cases" else int(self.metrics["steps"])
 
 
 def read_update(
-    reply: Message, *, site: str, expected: Weights | None, structures: Collection[str] = ()
-) -> SiteUpdate:
-    """A reply that may count.
+    reply: Message, *, site: str, manifest: Manifest, model: Weights | None
+) -> tuple[SiteUpdate, Weights]:
+    """A reply that may count, and its weights; none after validation.
 
     Args:
         reply: What came back.
         site: Who sent it, by the server's own table; what replies say of themselves can be forged.
-        expected: Arrays whose names, shapes and types the update must have; None for a reply
-            without weights.
-        structures: Names of the study's structures; no other Dice may be stated.
+        manifest: The study; it limits counts, names the structures that may have a Dice, and says
+            how far an update may lie from the model.
+        model: The global model that the site trained, whose names, shapes and types the update
+            must have; None for a reply without weights.
 
     Raises:
         FederationError: Saying in a phrase why the reply must not count. The phrase holds nothing
@@ -52,45 +60,66 @@ def read_update(
     """
     if reply.has_error():
         raise FederationError(_meaning(reply.error.code))
-    size_limit = sum(array.nbytes for array in (expected or {}).values()) + _SPARE_BYTES
+    size_limit = sum(array.nbytes for array in (model or {}).values()) + _SPARE_BYTES
     if content_bytes(reply.content) > size_limit:
         raise FederationError(f"the reply is larger than {size_limit} bytes")
-    metrics = reply.content.metric_records.get(METRICS)
+    records = reply.content.metric_records.get(METRICS)
     arrays = reply.content.array_records.get(ARRAYS)
-    if metrics is None or (arrays is None) != (expected is None):
+    if records is None or (arrays is None) != (model is None):
         raise FederationError("the reply lacks a record, or has one too many")
-    n_cases = metrics.get(N_CASES)
-    fewest = 0 if expected is None else 1
-    if type(n_cases) is not int or not fewest <= n_cases <= MAX_CASES:
-        raise FederationError(f"the case count is no whole number from {fewest} to {MAX_CASES}")
-    weights: Weights = {}
-    if arrays is not None and expected is not None:
-        try:
-            weights = read_arrays(arrays)
-        except (TypeError, ValueError):
-            raise FederationError("the arrays are damaged") from None
-        _check_arrays(weights, expected)
-    return SiteUpdate(site, n_cases, _read_metrics(metrics, structures), weights)
+    n_cases, most = records.get(N_CASES), manifest.federation.max_cases
+    fewest = 0 if model is None else 1
+    if type(n_cases) is not int or not fewest <= n_cases <= most:
+        raise FederationError(f"the case count is no whole number from {fewest} to {most}")
+    metrics = _read_metrics(records, manifest.plan.get("structures", ()))
+    if arrays is None or model is None:
+        return SiteUpdate(site, n_cases, metrics), {}
+    _check_steps(metrics, manifest)
+    try:
+        weights = read_arrays(arrays)
+    except (TypeError, ValueError):
+        raise FederationError("the arrays are damaged") from None
+    _check_arrays(weights, model)
+    norm = distance(weights, model)
+    limit = manifest.federation.max_update_norm
+    if limit is not None and norm > limit:
+        raise FederationError(f"the update's norm is {norm:.3g}, expected at most {limit:g}")
+    return SiteUpdate(site, n_cases, metrics, norm), weights
 
 
-def average(updates: Sequence[SiteUpdate]) -> Weights:
-    """Mean of the sites' weights, each counting by its cases.
+def outliers(updates: Collection[SiteUpdate], *, max_ratio: float) -> dict[str, str]:
+    """Sites whose update is far larger than the round's median, each with the reason.
 
-    Sums run in float64 and in the order of the sites' names, because replies come in any order
-    and float sums depend on it; only the result is rounded to the type of the weights.
+    A site that took more steps than the median site may lie as many times farther: one fast site
+    among slow ones is no attacker. Below three updates, and where most sites changed nothing, no
+    norm is remarkable.
 
     Args:
-        updates: At least one, of equal names, shapes and types.
+        updates: The round's updates.
+        max_ratio: Largest norm in units of the median.
     """
-    ordered = sorted(updates, key=lambda update: update.site)
-    n_cases = sum(update.n_cases for update in ordered)
-    averaged: Weights = {}
-    for name, like in ordered[0].weights.items():
-        total = np.zeros(like.shape, dtype=np.float64)
-        for update in ordered:
-            total += update.n_cases * update.weights[name].astype(np.float64)
-        averaged[name] = np.asarray(total / n_cases).astype(like.dtype)
-    return averaged
+    usual = median(update.norm for update in updates) if updates else 0.0
+    if len(updates) < _FEWEST_NORMS or usual == 0:
+        return {}
+    usual_steps = median(update.metrics.get("steps", 1.0) for update in updates)
+    reasons = {}
+    for update in updates:
+        more_steps = max(1.0, update.metrics.get("steps", 1.0) / usual_steps)
+        if update.norm > max_ratio * more_steps * usual:
+            reasons[update.site] = (
+                f"the update's norm is {update.norm / usual:.3g} times the round's median, "
+                f"expected at most {max_ratio * more_steps:g} times"
+            )
+    return reasons
+
+
+def distance(weights: Weights, model: Weights) -> float:
+    """Euclidean norm of the difference of two models over all tensors."""
+    total = 0.0
+    for name, start in model.items():
+        difference = np.subtract(weights[name], start, dtype=np.float64).ravel()
+        total += float(difference @ difference)
+    return math.sqrt(total)
 
 
 def weighted_mean(values: Iterable[tuple[float | None, int]]) -> float | None:
@@ -120,6 +149,15 @@ def _check_arrays(found: Weights, expected: Weights) -> None:
             raise FederationError(f"{name} has type {array.dtype} instead of {like.dtype}")
         if not np.isfinite(array).all():
             raise FederationError(f"{name} holds NaN or infinity")
+
+
+def _check_steps(metrics: dict[str, float], manifest: Manifest) -> None:
+    """Refuse a number of steps that the site was not asked to take."""
+    steps, most = metrics.get("steps"), manifest.steps_per_round
+    if steps is None and manifest.federation.weighting == "cases":
+        return
+    if steps is None or not steps.is_integer() or not 1 <= steps <= most:
+        raise FederationError(f"the step count is no whole number from 1 to {most}")
 
 
 def _read_metrics(record: MetricRecord, structures: Collection[str]) -> dict[str, float]:

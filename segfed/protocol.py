@@ -10,10 +10,11 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from segfed.errors import FederationError
 from segfed.files import sha256_json
+from segfed.rules import FederationRules
 from segfed.settings import Settings
 
 PROTOCOL_VERSION = 1
@@ -41,7 +42,13 @@ class Manifest(Settings):
     seed: int
     rounds: PositiveInt
     steps_per_round: PositiveInt
-    weighting: Literal["cases"] = "cases"
+    """Steps of every site in every round, at most."""
+
+    seconds_per_round: PositiveFloat | None = None
+    """A site begins no step after so many seconds of a round: a slow one sends what it has."""
+
+    federation: FederationRules = FederationRules()
+    """What the server does with the updates."""
 
     @property
     def sha256(self) -> str:
@@ -164,8 +171,9 @@ class RoundRecord(Settings):
     """Mean over sites of the mean over structures; ``None`` where no site could score it."""
 
     sites: dict[str, dict[str, float | None]]
-    """Per site: ``n_cases``, ``n_validation_cases``, ``loss``, ``seconds`` (training and
-    validation), ``bytes_down``, ``bytes_up``, Dice values; None where a site did not state it."""
+    """Per site: ``n_cases``, ``n_validation_cases``, ``steps``, ``loss``, ``seconds`` (training
+    and validation), ``update_norm``, ``bytes_down``, ``bytes_up``, Dice values; None where a site
+    did not state it."""
 
     seconds: float
 

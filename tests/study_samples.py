@@ -102,7 +102,10 @@ def pretend_federation(
         round=1,
         loss=1.0,
         validation_dice=0.1,
-        sites={"a": {"seconds": 1.0, "bytes_up": 10.0, "bytes_down": 20.0}},
+        sites={
+            "a": {"seconds": 1.0, "bytes_up": 10.0, "bytes_down": 20.0, "steps": 2.0},
+            "b": {"steps": 2.0},
+        },
         seconds=1.5,
     )
     write_text(job.out / "metrics.jsonl", record.model_dump_json() + "\n")

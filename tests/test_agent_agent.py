@@ -108,6 +108,27 @@ def test_a_site_that_missed_a_round_joins_again(tmp_path):
     assert agent.answer(job(manifest, round=3, weights=weights)).metrics["steps"] == 2
 
 
+def test_a_slow_site_sends_what_it_has_in_every_round(tmp_path):
+    site = labelled_site(tmp_path)
+    manifest = bean_manifest(tmp_path, seconds_per_round=1e-6)
+    agent = make_agent(site, manifest)
+
+    first = agent.answer(job(manifest))
+    second = agent.answer(job(manifest, round=2, weights=first.weights))
+
+    assert (first.metrics["steps"], second.metrics["steps"]) == (1, 1)
+
+
+def test_a_proximal_study_trains_other_weights(tmp_path):
+    plain = bean_manifest(tmp_path)
+    proximal = bean_manifest(tmp_path, federation={"proximal_mu": 100.0})
+    site = labelled_site(tmp_path)
+
+    replies = [make_agent(site, study).answer(job(study)) for study in (plain, proximal)]
+
+    assert replies[0].weights != replies[1].weights
+
+
 def test_sites_of_one_study_draw_different_patches(tmp_path):
     # Same cases, same start: only the site's name tells the two trainings apart.
     manifest = bean_manifest(tmp_path)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from segfed.engine import LocalTrainer, build_network, train_local, validation_dice
-from segfed.engine.training import schedule
+from segfed.engine.training import ProximalPull, schedule
 from segfed.errors import TrainingError, WeightsError
 from tests.engine_samples import sample_cases, sample_plan
 
@@ -213,3 +213,44 @@ def test_a_structure_that_no_case_holds_has_no_dice():
         network.heads[0].bias[3] = -1e3
 
     assert math.isnan(validation_dice(network, plan, sample_cases(1), device=CPU)["cyst"])
+
+
+def test_the_proximal_term_pulls_back_by_mu_times_the_distance():
+    # The gradient of (0.5 / 2) (w - 2)² at w = 5 is 0.5 x 3 = 1.5, added to 1.
+    network = torch.nn.Linear(1, 1, bias=False)
+    network.weight.data.fill_(2.0)
+    pull = ProximalPull(network, 0.5)
+    network.weight.data.fill_(5.0)
+    network.weight.grad = torch.ones(1, 1)
+
+    pull.add_gradient()
+
+    assert network.weight.grad.item() == 2.5
+
+
+def distance_after(steps, **options):
+    """How far the weights are from where they were, after some steps."""
+    run = trainer(total_steps=20)
+    start = run.weights()
+    run.run(steps, **options)
+    return math.sqrt(sum(float((v - start[k]).square().sum()) for k, v in run.weights().items()))
+
+
+def test_a_proximal_site_takes_the_same_first_step_and_drifts_less():
+    assert distance_after(1, proximal_mu=10.0) == distance_after(1)
+    assert distance_after(8, proximal_mu=10.0) < 0.8 * distance_after(8)
+
+
+def test_no_step_begins_after_the_seconds_of_a_round():
+    # The clock is read before the first step, then before each of the others, then at the end.
+    times = iter([0.0, 1.0, 2.0, 3.0, 3.5])
+
+    summary = trainer().run(4, seconds=3.0, clock=lambda: next(times))
+
+    assert (summary.steps, summary.seconds) == (3, 3.5)
+
+
+def test_a_site_of_any_slowness_takes_one_step():
+    times = iter([0.0, 100.0, 200.0])
+
+    assert trainer().run(4, seconds=1.0, clock=lambda: next(times)).steps == 1

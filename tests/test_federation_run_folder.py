@@ -7,7 +7,15 @@ import json
 import pytest
 from safetensors.numpy import load
 
-from federation.run_folder import best_round, finished_rounds, save_round, weights_path
+from federation.run_folder import (
+    best_round,
+    finished_rounds,
+    is_finished,
+    read_model,
+    save_round,
+    weights_path,
+)
+from federation.server_optimizer import GlobalModel
 from segfed.errors import FederationError
 from segfed.protocol import RoundRecord
 from tests.federation_samples import arrays, manifest
@@ -25,7 +33,7 @@ def save(folder, *dice):
     records = [record(number, value) for number, value in enumerate(dice, start=1)]
     for number in range(1, len(records) + 1):
         state = save_round(
-            folder, manifest(), records=records[:number], weights=arrays(float(number))
+            folder, manifest(), records=records[:number], model=GlobalModel(arrays(float(number)))
         )
     return state
 
@@ -87,6 +95,38 @@ def test_the_best_and_the_last_round_are_kept(tmp_path):
     names = sorted(path.name for path in tmp_path.glob("*.safetensors"))
     assert names == ["round_001.safetensors", "round_003.safetensors"]
     assert load(weights_path(tmp_path, 1).read_bytes())["b.scale"] == 1
+
+
+def test_the_server_s_memory_is_kept_for_the_last_round_only(tmp_path):
+    study = manifest(federation={"algorithm": "fedavgm"})
+    for number in (1, 2):
+        model = GlobalModel(arrays(float(number)), {"m.b.scale": arrays(-1.0)["b.scale"]})
+        records = [record(n, 0.1) for n in range(1, number + 1)]
+        save_round(tmp_path, study, records=records, model=model)
+
+    assert [path.name for path in tmp_path.glob("memory_*")] == ["memory_002.safetensors"]
+    found = read_model(tmp_path, study, after_round=2)
+    assert (found.weights["b.scale"], found.memory["m.b.scale"]) == (2, -1)
+
+
+@pytest.mark.parametrize(
+    ("dice", "finished"),
+    [
+        ((), False),
+        ((0.5, 0.4), False),  # the best is one round back
+        ((0.5, 0.4, 0.4), True),
+        ((0.5, 0.4, 0.6), False),
+        ((None, None, None), False),  # nothing was measured, so nothing failed to improve
+    ],
+    ids=str,
+)
+def test_a_run_is_over_after_two_rounds_without_a_better_one(dice, finished):
+    study = manifest(rounds=9, federation={"early_stop_rounds": 2})
+
+    rounds = [record(number, value) for number, value in enumerate(dice, start=1)]
+
+    assert is_finished(study, rounds) is finished
+    assert not is_finished(manifest(rounds=9), rounds)
 
 
 def test_the_metrics_have_a_line_for_each_round(tmp_path):

@@ -57,6 +57,62 @@ def test_a_run_that_was_cut_short_ends_like_an_unbroken_one(tmp_path):
     assert [record.round for record in records] == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"algorithm": "fedavgm"},
+        {"algorithm": "fedavgm", "server_momentum": 0.0},
+        {"algorithm": "fedadam"},
+        {"algorithm": "fedyogi"},
+        {"aggregation": "median"},
+    ],
+    ids=str,
+)
+def test_a_resumed_run_has_the_very_bytes_of_an_unbroken_one(tmp_path, rules):
+    study = manifest(federation=rules)
+    for name in ("whole", "broken"):
+        (tmp_path / name).mkdir()
+    run(tmp_path / "whole", agents(), study)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", agents() | {"south": DyingAgent(step=5)}, study)
+
+    run(tmp_path / "broken", agents(), study)
+
+    files = sorted(path.name for path in (tmp_path / "whole" / "run").glob("*.safetensors"))
+    for name in files:
+        whole, broken = (tmp_path / kind / "run" / name for kind in ("whole", "broken"))
+        assert whole.read_bytes() == broken.read_bytes()
+
+
+def test_a_run_whose_server_lost_its_memory_is_not_continued(tmp_path):
+    study = manifest(federation={"algorithm": "fedadam"})
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, agents() | {"south": DyingAgent(step=5)}, study)
+    (tmp_path / "run" / "memory_001.safetensors").unlink()
+
+    with pytest.raises(WeightsError, match=r"memory_001\.safetensors cannot be read"):
+        run(tmp_path, agents(), study)
+
+
+def test_a_run_stops_when_validation_no_longer_improves(tmp_path):
+    # The Dice is a tenth of the weights: 0.8, then 0.6 and 0.4.
+    falling = {name: AddingAgent(step=-2) for name in ("north", "south")}
+    study = manifest(rounds=9, federation={"early_stop_rounds": 2})
+
+    records = run(tmp_path, falling, study, start=10.0)
+
+    assert [record.round for record in records] == [1, 2, 3]
+    state = json.loads((tmp_path / "run" / "state.json").read_text())
+    assert (state["finished"], state["best_round"]) == (True, 1)
+    again = {name: AddingAgent(step=-2) for name in ("north", "south")}
+    assert run(tmp_path, again, study, start=10.0) == records
+    assert again["north"].requests == []
+
+
+def test_a_run_that_keeps_improving_is_not_stopped(tmp_path):
+    assert len(run(tmp_path, agents(), manifest(federation={"early_stop_rounds": 1}))) == 3
+
+
 def test_a_finished_run_is_reported_and_not_repeated(tmp_path):
     first = run(tmp_path, agents())
     again = agents()

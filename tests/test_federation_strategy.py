@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord
+from flwr.app import Array
 from safetensors.numpy import load, save
 
-from federation.messages import reply_message, write_arrays
-from federation.strategy import CheckedAveraging
+from federation.messages import read_arrays, write_arrays
+from federation.server_optimizer import GlobalModel
 from segfed.errors import FederationError
 from segfed.protocol import RoundReply
-from tests.federation_samples import AddingAgent, FailingAgent, arrays, run
+from tests.federation_samples import (
+    AddingAgent,
+    ChangedAgent,
+    FailingAgent,
+    arrays,
+    run,
+    scripted_rounds,
+)
 
 
 class NanAgent(AddingAgent):
@@ -33,16 +41,6 @@ class BoastingAgent(AddingAgent):
     def answer(self, request):
         reply = super().answer(request)
         return replace(reply, metrics={"dice_x": 1.5}) if request.verb == "validate" else reply
-
-
-class Nodes:
-    """A grid that knows its nodes and sends nothing."""
-
-    def __init__(self, *node_ids):
-        self.node_ids = node_ids
-
-    def get_node_ids(self):
-        return self.node_ids
 
 
 def final(folder):
@@ -112,31 +110,190 @@ def test_one_update_is_no_federation(tmp_path):
         run(tmp_path, {"north": AddingAgent(1), "south": FailingAgent()})
 
 
-def test_sites_are_asked_in_the_order_of_their_names_with_the_study_s_round():
-    strategy = CheckedAveraging(
-        site_names={7: "north", 5: "south", 9: "east"}, manifest_sha256="f" * 64, rounds_done=4
-    )
-
-    messages = strategy.configure_train(1, write_arrays(arrays()), ConfigRecord(), Nodes(5, 7, 9))
-
-    assert [message.metadata.dst_node_id for message in messages] == [9, 7, 5]
-    assert {message.content["config"]["server-round"] for message in messages} == {5}
+def start():
+    return GlobalModel(arrays())
 
 
-def test_strangers_and_second_replies_are_ignored_and_silence_is_named():
-    strategy = CheckedAveraging(
-        site_names={5: "south", 7: "north", 9: "west"}, manifest_sha256="f" * 64
-    )
-    requests = strategy.configure_train(1, write_arrays(arrays()), ConfigRecord(), Nodes(5, 7, 9))
-    north, south, _ = requests
-    update = RoundReply(save(arrays(2.0)), 1, {})
-    stranger = reply_message(update, north)
-    stranger.metadata.__dict__["_src_node_id"] = 66
-    again = reply_message(RoundReply(save(arrays(100.0)), 1, {}), north)
-    replies = [reply_message(update, north), again, stranger, reply_message(update, south)]
+def value(model):
+    return model.weights["b.scale"]
 
-    averaged, _ = strategy.aggregate_train(1, replies)
 
-    assert averaged["b.scale"].numpy() == 2
-    strategy.aggregate_evaluate(1, [])
-    assert strategy.round_record(1).dropped["west"] == "train: no reply; validate: no reply"
+def test_sites_are_asked_in_the_order_of_their_names_with_the_study_s_round(tmp_path):
+    agents = {name: AddingAgent(1) for name in ("south", "east", "north")}
+    rounds, grid = scripted_rounds(tmp_path, agents)
+
+    _, record = rounds.run(5, start())
+
+    assert [site for site, verb in grid.asked if verb == "train"] == ["east", "north", "south"]
+    assert {request.round for request in agents["east"].requests} == {5}
+    assert record.round == 5
+
+
+def with_arrays(**changed):
+    """Puts other arrays into a reply; None takes one away."""
+
+    def change(reply):
+        weights = read_arrays(reply.content["arrays"]) | changed
+        kept = {name: array for name, array in weights.items() if array is not None}
+        reply.content["arrays"] = write_arrays(kept)
+
+    return change
+
+
+def with_metric(name, number):
+    def change(reply):
+        reply.content["metrics"][name] = number
+
+    return change
+
+
+def of_another_node(reply):
+    reply.metadata.__dict__["_src_node_id"] = 66
+
+
+def of_two_hundred_times_the_size(reply):
+    record = reply.content["arrays"]
+    record["a.weight"] = Array("float32", (3, 2), "numpy.ndarray", bytes(2_000_000))
+
+
+BAD = {
+    "NaN": (with_arrays(**{"b.scale": np.array(np.nan, np.float32)}), "holds NaN"),
+    "shape": (with_arrays(**{"a.weight": np.ones((2, 3), np.float32)}), "shape (2, 3)"),
+    "broadcast": (with_arrays(**{"a.weight": np.ones((1, 2), np.float32)}), "shape (1, 2)"),
+    "fp16": (with_arrays(**{"a.weight": np.ones((3, 2), np.float16)}), "type float16"),
+    "missing": (with_arrays(**{"b.scale": None}), "1 of 2 arrays are missing"),
+    "huge": (of_two_hundred_times_the_size, "larger than"),
+    "count": (with_metric("num-examples", 10**9), "case count"),
+    "inflated": (with_arrays(**{"a.weight": np.full((3, 2), 1e4, np.float32)}), "norm"),
+    "steps": (with_metric("steps", 1e6), "step count"),
+    "stranger": (of_another_node, "no reply"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_reply_is_dropped_and_named_and_the_model_is_that_of_the_others(tmp_path, kind):
+    change, reason = BAD[kind]
+    agents = {"north": AddingAgent(1), "south": AddingAgent(2), "west": AddingAgent(3)}
+    rounds, _ = scripted_rounds(tmp_path, agents | {"bad": ChangedAgent(50, change=change)})
+
+    model, record = rounds.run(1, start())
+
+    assert list(record.dropped) == ["bad"]
+    assert reason in record.dropped["bad"]
+    np.testing.assert_array_equal(model.weights["a.weight"], np.full((3, 2), 2.0))
+    assert value(model) == 2
+
+
+def test_a_second_reply_does_not_count(tmp_path):
+    rounds, grid = scripted_rounds(tmp_path, {"north": AddingAgent(1), "south": AddingAgent(3)})
+    pull = grid.pull_messages
+
+    def pull_twice(keys):
+        return [again for reply in pull(keys) for again in (reply, changed(copy.deepcopy(reply)))]
+
+    def changed(reply):
+        if "arrays" in reply.content:
+            with_arrays(**{"b.scale": np.array(9.0, np.float32)})(reply)
+        return reply
+
+    grid.pull_messages = pull_twice
+    model, record = rounds.run(1, start())
+
+    assert value(model) == 2
+    assert record.dropped == {}
+
+
+def test_updates_may_weigh_by_the_steps_that_sites_took(tmp_path):
+    # Of at most one step in a round each took one, whatever their cases: (2 + 4) / 2.
+    steps = with_metric("steps", 1.0)
+    agents = {
+        "north": ChangedAgent(2, n_cases=50, change=steps),
+        "south": ChangedAgent(4, change=steps),
+    }
+    rounds, _ = scripted_rounds(tmp_path, agents, weighting="steps")
+
+    model, record = rounds.run(1, start())
+
+    assert value(model) == 3
+    assert record.loss == 3
+    assert record.sites["north"]["steps"] == 1
+
+
+def test_the_median_outvotes_a_site_that_stays_within_the_checks(tmp_path):
+    agents = {"a": AddingAgent(1), "b": AddingAgent(2), "c": AddingAgent(9, n_cases=1000)}
+    rounds, _ = scripted_rounds(tmp_path, agents, aggregation="median")
+
+    assert value(rounds.run(1, start())[0]) == 2
+
+
+def test_a_round_ends_without_a_silent_site_at_the_deadline(tmp_path):
+    agents = {"a": AddingAgent(1), "b": AddingAgent(1), "slow": AddingAgent(7)}
+    rounds, grid = scripted_rounds(tmp_path, agents, round_deadline_seconds=60)
+    grid.silent_until["slow"] = 1000
+
+    model, record = rounds.run(1, start())
+
+    assert value(model) == 1
+    assert record.dropped == {"slow": "train: no reply"}
+    assert record.seconds == 60  # and not another 60 for a score of a site that still trains
+
+
+def test_a_dead_site_costs_one_deadline_and_not_one_a_round(tmp_path):
+    agents = {"a": AddingAgent(1), "b": AddingAgent(1), "dead": AddingAgent(7)}
+    rounds, grid = scripted_rounds(tmp_path, agents, round_deadline_seconds=60)
+    grid.silent_until["dead"] = 1e9
+
+    model, seconds = start(), []
+    for number in (1, 2, 3):
+        model, record = rounds.run(number, model)
+        seconds.append(record.seconds)
+
+    assert seconds == [60, 0, 0]
+    assert value(model) == 3
+    assert grid.asked.count(("dead", "train")) == 3
+
+
+def test_a_late_reply_is_ignored_and_its_site_returns(tmp_path):
+    agents = {"a": AddingAgent(1), "b": AddingAgent(1), "slow": AddingAgent(4)}
+    rounds, grid = scripted_rounds(tmp_path, agents, round_deadline_seconds=60)
+    grid.silent_until["slow"] = 60.5
+
+    first, record = rounds.run(1, start())
+    assert (value(first), list(record.dropped)) == (1, ["slow"])
+    grid.time.seconds = 61
+    second, record = rounds.run(2, first)
+
+    # Two thirds of 1 and one third of 4: the reply to round 1 added nothing.
+    assert value(second) == 3
+    assert record.dropped == {}
+
+
+def test_a_site_that_was_away_is_not_waited_for_and_counts_when_it_is_back(tmp_path):
+    agents = {"a": AddingAgent(1), "b": AddingAgent(1), "away": AddingAgent(4)}
+    rounds, grid = scripted_rounds(tmp_path, agents, round_deadline_seconds=60)
+    grid.away = {"away"}
+
+    first, record = rounds.run(1, start())
+    grid.away = set()
+    second, _ = rounds.run(2, first)
+
+    assert record.dropped == {"away": "train: not connected"}
+    assert (record.seconds, value(first), value(second)) == (0, 1, 3)
+
+
+def test_a_round_without_a_quorum_waits_for_it_and_then_ends_the_run(tmp_path):
+    agents = {"a": AddingAgent(1), "b": AddingAgent(1), "c": AddingAgent(1)}
+    rounds, grid = scripted_rounds(tmp_path, agents, round_deadline_seconds=60, minimum_sites=3)
+    grid.away = {"c"}
+
+    with pytest.raises(FederationError, match=r"2 usable updates from 3 sites, expected at least"):
+        rounds.run(1, start())
+    assert grid.time.seconds == 60
+
+
+def test_updates_do_not_stay_on_disk(tmp_path):
+    rounds, _ = scripted_rounds(tmp_path, {"a": AddingAgent(1), "b": AddingAgent(1)})
+
+    rounds.run(1, start())
+
+    assert list(tmp_path.iterdir()) == []

@@ -64,6 +64,16 @@ def test_budgets_that_are_not_stated_follow_from_the_federation():
         ('["x"]', '["y"]', r"names site folders that are not there: y"),
         ("[budget]", 'regimes = ["ensemble"]\n[budget]', r"add 'local' to regimes"),
         ("[budget]", 'arms = ["asisted"]\n[budget]', r"arms.*'manual' or 'assisted'"),
+        (
+            "[budget]",
+            "[federation]\nminimum_sites = 3\n[budget]",
+            r"minimum_sites is 3, but the study has 2 sites",
+        ),
+        (
+            "[budget]",
+            "[federation]\nmax_norm = 3\n[budget]",
+            r"federation.max_norm: unknown key; did you mean 'max_norm_ratio'",
+        ),
         ("[budget]", "seeds = [-1]\n[budget]", r"seeds.*greater than or equal to 0"),
     ],
 )

@@ -95,7 +95,13 @@ class Agent:
         """The weights after this round's local steps."""
         trainer = self._trainer_before(request.round)
         trainer.load_weights(from_bytes(request.weights))
-        summary = trainer.run(self._manifest.steps_per_round)
+        summary = trainer.run(
+            self._manifest.steps_per_round,
+            seconds=self._manifest.seconds_per_round,
+            proximal_mu=self._manifest.federation.proximal_mu,
+        )
+        # A slow site that took fewer steps still keeps the study's place in the schedule.
+        trainer.steps_done = request.round * self._manifest.steps_per_round
         metrics = {"seconds": summary.seconds, "steps": float(summary.steps)}
         if summary.n_cases >= self._site.settings.policy.minimum_metric_cases:
             metrics["loss"] = summary.loss

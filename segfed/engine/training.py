@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from segfed.engine.cache import PreparedCase
 from segfed.engine.device import mixed_precision, place
@@ -146,33 +147,48 @@ class LocalTrainer:
         """Steps done, total steps and seed."""
         return [steps_done, self.total_steps, self.seed]
 
-    def run(self, steps: int, on_step: OnStep | None = None) -> TrainSummary:
+    def run(
+        self,
+        steps: int,
+        on_step: OnStep | None = None,
+        *,
+        seconds: float | None = None,
+        proximal_mu: float = 0.0,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> TrainSummary:
         """Take some of the run's steps.
 
         Args:
             steps: How many; beyond ``total_steps`` the learning rate stays at its last value.
             on_step: Called after each step.
+            seconds: Begin no step after so long, but take at least one.
+            proximal_mu: Adds (mu / 2) ||w - w0||² to the loss, w0 being the weights before the
+                first of these steps (FedProx, Li et al. 2020); the reported loss is without it.
+            clock: Measures the seconds.
 
         Raises:
             TrainingError: If the loss is no longer a number, or memory runs out.
         """
-        started = time.perf_counter()
+        started = clock()
         self.network.train()
-        losses = []
+        pull = ProximalPull(self.network, proximal_mu) if proximal_mu else None
+        losses: list[float] = []
         for _ in range(steps):
-            loss = self._step()
+            if losses and seconds is not None and clock() - started >= seconds:
+                break
+            loss = self._step(pull)
             losses.append(loss)
             self.steps_done += 1
             if on_step:
                 on_step(self.steps_done, loss)
         return TrainSummary(
             loss=float(np.mean(losses)) if losses else math.nan,
-            steps=steps,
-            seconds=time.perf_counter() - started,
+            steps=len(losses),
+            seconds=clock() - started,
             n_cases=len(self.cases),
         )
 
-    def _step(self) -> float:
+    def _step(self, pull: ProximalPull | None) -> float:
         """One optimizer step; returns its loss."""
         rate = self.plan.learning_rate * schedule(self.steps_done, self.total_steps)
         for group in self._optimizer.param_groups:
@@ -190,6 +206,8 @@ class LocalTrainer:
             )
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if pull is not None:
+            pull.add_gradient()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), _MAX_GRADIENT_NORM)
         self._optimizer.step()
         return value
@@ -212,6 +230,22 @@ class LocalTrainer:
             generator=generator,
         )
         return images.contiguous(memory_format=torch.channels_last_3d), labels
+
+
+class ProximalPull:
+    """FedProx's pull back to where a network was, as the gradient of its term of the loss."""
+
+    def __init__(self, network: nn.Module, mu: float) -> None:
+        """Remember where the network is now."""
+        self._parameters = list(network.parameters())
+        self._anchors = [parameter.detach().clone() for parameter in self._parameters]
+        self._mu = mu
+
+    def add_gradient(self) -> None:
+        """Add mu (w - w0) to the gradients; a weight without one stays where it was anyway."""
+        for parameter, anchor in zip(self._parameters, self._anchors, strict=True):
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter.detach() - anchor, alpha=self._mu)
 
 
 def schedule(step: int, total_steps: int) -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from segfed.errors import ConfigError
 from segfed.protocol import Arm
+from segfed.rules import FederationRules
 from segfed.settings import Settings, load_toml
 from segfed.sites import list_tasks
 
@@ -22,7 +23,11 @@ class Budget(Settings):
 
     rounds: PositiveInt
     steps_per_round: PositiveInt
-    """Steps of every site in every round."""
+    """Steps of every site in every round, at most."""
+
+    seconds_per_round: PositiveFloat | None = None
+    """A site of a federation begins no step after so many seconds of a round, so that a slow one
+    does not stall the rest; the local and pooled models take all their steps."""
 
     local_steps: PositiveInt | None = None
     """Steps of a local model; as many as one site takes in the federation, unless stated."""
@@ -80,6 +85,9 @@ class StudySettings(Settings):
     """``warmup`` trains the model that proposes, ``train`` the models that are compared."""
 
     budget: Budget
+    federation: FederationRules = FederationRules()
+    """Algorithm, quorum, deadlines and checks of the federated models."""
+
     plan: dict[str, Any] = Field(default_factory=dict)
     """Changes to the task's network plan, by its keys."""
 
@@ -105,6 +113,11 @@ class StudySettings(Settings):
             raise ValueError(
                 f"regime 'federated' needs at least 2 sites, got {len(self.sites)}: add a site, "
                 "or remove 'federated' from regimes"
+            )
+        if "federated" in self.regimes and self.federation.minimum_sites > len(self.sites):
+            raise ValueError(
+                f"federation.minimum_sites is {self.federation.minimum_sites}, but the study has "
+                f"{len(self.sites)} sites: lower it, or add sites"
             )
         return self
 

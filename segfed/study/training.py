@@ -117,7 +117,7 @@ def _train_here(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
 
 def _train_federated(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
     """The global model of the round with the best validation Dice."""
-    folder, budget = run.out / model.folder, run.settings.budget
+    folder = run.out / model.folder
     job = FederationJob(
         manifest=_manifest(run, model),
         sites=tuple(site.site.folder for site in run.data.sites),
@@ -138,15 +138,19 @@ def _train_federated(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     records = [RoundRecord.model_validate_json(line) for line in lines]
     validated = any(record.validation_dice is not None for record in records)
-    steps_per_round = len(run.data.sites) * budget.steps_per_round
     return _record(
         model,
         sha256=sha256_file(folder / WEIGHTS_FILE),
-        steps=budget.rounds * steps_per_round,
+        steps=_steps_taken(records),
         seconds=sum(record.seconds for record in records),
         n_cases=sum(len(site.train[model.arm]) for site in run.data.sites),
-        best_step=best_round * steps_per_round if validated else None,
+        best_step=_steps_taken(records[:best_round]) if validated else None,
     )
+
+
+def _steps_taken(records: Sequence[RoundRecord]) -> int:
+    """Optimizer steps of all sites whose updates counted, over some rounds."""
+    return sum(int(site.get("steps") or 0) for record in records for site in record.sites.values())
 
 
 def _manifest(run: StudyRun, model: ModelId) -> Manifest:
@@ -161,6 +165,8 @@ def _manifest(run: StudyRun, model: ModelId) -> Manifest:
         seed=model.seed,
         rounds=run.settings.budget.rounds,
         steps_per_round=run.settings.budget.steps_per_round,
+        seconds_per_round=run.settings.budget.seconds_per_round,
+        federation=run.settings.federation,
     )
 
 

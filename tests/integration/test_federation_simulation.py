@@ -21,7 +21,8 @@ ROUNDS = 4
 def make_job(folder: Path) -> Path:
     """Two sites and a study of them, in a folder of their own; the same bytes in every folder."""
     folder.mkdir()
-    manifest = bean_manifest(folder, rounds=ROUNDS)
+    # An algorithm with a memory: what a resumed run needs is more than the last weights.
+    manifest = bean_manifest(folder, rounds=ROUNDS, federation={"algorithm": "fedavgm"})
     (folder / "start.safetensors").write_bytes(start_weights(manifest))
     job = FederationJob(
         manifest=manifest,
@@ -90,6 +91,7 @@ def test_every_round_is_reported_in_order_and_all_bytes_of_weights_are_audited(u
     "moment",
     [
         "run/round_001.safetensors",  # between the files of a round
+        "run/memory_002.safetensors",
         "southern/cache/jobs/*/train_003.safetensors",  # while a site stores its update
     ],
 )

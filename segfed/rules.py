@@ -1,0 +1,90 @@
+"""How the server of a federation asks, waits, checks and adds up: ``[federation]`` of a study."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from segfed.settings import Settings
+
+Algorithm = Literal["fedavg", "fedavgm", "fedadam", "fedyogi"]
+
+# Those of Flower's strategies, from which the arithmetic comes as well.
+_SERVER_LEARNING_RATES: dict[Algorithm, float] = {
+    "fedavg": 1.0,
+    "fedavgm": 1.0,
+    "fedadam": 0.1,
+    "fedyogi": 0.01,
+}
+
+
+class FederationRules(Settings):
+    """The server's part of a study; hospitals approve it with the rest of the manifest."""
+
+    algorithm: Algorithm = "fedavg"
+    """What the server makes of the mean of the updates: the new model itself (``fedavg``), or a
+    step towards it with momentum (``fedavgm``) or a rate of its own for each weight."""
+
+    proximal_mu: Annotated[float, Field(ge=0)] = 0.0
+    """FedProx: each site adds (mu / 2) ||w - w0||² to its loss; 0 leaves the loss as it is."""
+
+    server_learning_rate: PositiveFloat | None = None
+    """Of ``fedavgm``, ``fedadam`` and ``fedyogi``; Flower's own value unless stated."""
+
+    server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of ``fedavgm``; beta 1 of ``fedadam`` and ``fedyogi``."""
+
+    server_beta_2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    server_tau: PositiveFloat = 1e-3
+    """Added to the root of the second moment; the larger, the less the rates differ by weight."""
+
+    weighting: Literal["cases", "steps"] = "cases"
+    """What a site's update counts by; medians and trimmed means count each site once."""
+
+    aggregation: Literal["mean", "median", "trimmed_mean"] = "mean"
+    """``median`` and ``trimmed_mean`` are taken weight by weight, and bear some hostile sites."""
+
+    trimmed_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
+    """Share of the sites that ``trimmed_mean`` leaves out at each end, rounded down."""
+
+    early_stop_rounds: PositiveInt | None = None
+    """Stop after so many rounds without a better validation Dice; never, unless stated."""
+
+    minimum_sites: Annotated[int, Field(ge=2)] = 2
+    """Usable updates that a round needs: the average of one site is that site's model."""
+
+    round_deadline_seconds: PositiveFloat = 3600.0
+    """How long a round waits for updates, and again for scores."""
+
+    missed_rounds: PositiveInt = 1
+    """A site that missed so many rounds in a row is asked, but no longer waited for until it
+    answers or connects again."""
+
+    max_cases: PositiveInt = 100_000
+    """Largest believable case count; a larger one would only buy weight in the average."""
+
+    max_update_norm: PositiveFloat | None = None
+    """Largest Euclidean norm of (update - global model) over all tensors; unlimited unless stated,
+    because it depends on network and learning rate."""
+
+    max_norm_ratio: Annotated[float, Field(gt=1)] = 10.0
+    """Largest norm in units of the round's median, where three or more sites answered.
+
+    Bounding norms by their median is the rule of FLAME (Nguyen et al., USENIX Security 2022),
+    which scales the larger ones down. Here only what lies far beyond is dropped: sites
+    with other scanners and labels honestly differ by small factors, while an update scaled up to
+    replace the mean of n sites (Bagdasaryan et al., AISTATS 2020) must be about n times as large.
+    """
+
+    @property
+    def server_rate(self) -> float:
+        """The server's learning rate, as stated or by the algorithm."""
+        return self.server_learning_rate or _SERVER_LEARNING_RATES[self.algorithm]
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the server keeps more than the model from round to round."""
+        return self.algorithm in {"fedadam", "fedyogi"} or (
+            self.algorithm == "fedavgm" and self.server_momentum > 0
+        )

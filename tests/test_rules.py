@@ -1,0 +1,43 @@
+"""The server's part of a study."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from segfed.rules import FederationRules
+
+
+@pytest.mark.parametrize(
+    ("rules", "rate", "remembers"),
+    [
+        ({}, 1.0, False),
+        ({"algorithm": "fedavgm"}, 1.0, True),
+        ({"algorithm": "fedavgm", "server_momentum": 0.0}, 1.0, False),
+        ({"algorithm": "fedadam"}, 0.1, True),
+        ({"algorithm": "fedyogi", "server_momentum": 0.0}, 0.01, True),
+        ({"algorithm": "fedadam", "server_learning_rate": 0.3}, 0.3, True),
+    ],
+    ids=str,
+)
+def test_rate_and_memory_follow_from_the_algorithm(rules, rate, remembers):
+    found = FederationRules.model_validate(rules)
+
+    assert (found.server_rate, found.remembers) == (rate, remembers)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"minimum_sites": 1},
+        {"trimmed_fraction": 0.5},
+        {"server_momentum": 1.0},
+        {"max_norm_ratio": 1.0},
+        {"round_deadline_seconds": 0},
+        {"algorithm": "fedprox"},  # FedProx is proximal_mu, with any algorithm
+    ],
+    ids=str,
+)
+def test_values_that_make_no_federation_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        FederationRules.model_validate(wrong)
