@@ -12,11 +12,12 @@ from segfed.sites.labels import (
 )
 from segfed.sites.ledger import Ledger
 from segfed.sites.records import Assignment, LabelRecord, NewLabel, Origin, Status
-from segfed.sites.site import Policy, Site, SiteSettings, create_site, load_site
+from segfed.sites.site import AgentSettings, Policy, Site, SiteSettings, create_site, load_site
 from segfed.sites.splits import assign_splits
 from segfed.sites.tasks import PlanSettings, Task, list_tasks, load_task
 
 __all__ = [
+    "AgentSettings",
     "Assignment",
     "Case",
     "LabelRecord",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from segfed.errors import CaseError, ConfigError
 from segfed.files import replacing, write_text
@@ -41,6 +41,19 @@ class Policy(Settings):
     """Studies shorter than this are refused."""
 
 
+class AgentSettings(Settings):
+    """Where the site's agent listens, and to whom."""
+
+    socket: str = ""
+    """Path of the Unix socket; in the system's runtime folder where none is named."""
+
+    peers: tuple[NonNegativeInt, ...] = ()
+    """Numbers of the users whose programs may connect; only the agent's own unless named."""
+
+    largest_message_mb: PositiveInt = 2048
+    """Larger requests are refused unread."""
+
+
 class SiteSettings(Settings):
     """``site.toml``."""
 
@@ -56,6 +69,7 @@ class SiteSettings(Settings):
     """An external site never trains: models are only scored on it."""
 
     policy: Policy = Policy()
+    agent: AgentSettings = AgentSettings()
 
 
 @dataclass(frozen=True)
@@ -140,10 +154,11 @@ def create_site(folder: Path, settings: SiteSettings) -> Site:
 
 
 def _as_toml(settings: SiteSettings) -> str:
-    """The settings as a person would write them, the policy in its own table."""
+    """The settings as a person would write them, policy and agent in tables of their own."""
     content = settings.model_dump(mode="json")
-    policy = content.pop("policy")
-    return f"{_table(content)}\n[policy]\n{_table(policy)}"
+    policy, agent = content.pop("policy"), content.pop("agent")
+    text = f"{_table(content)}\n[policy]\n{_table(policy)}"
+    return text if settings.agent == AgentSettings() else f"{text}\n[agent]\n{_table(agent)}"
 
 
 def _table(content: Mapping[str, Any]) -> str:
