@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from segfed.cli import console, demo, evaluate, label, model, predict, report, sample, site, study
+from segfed.cli import (
+    console,
+    demo,
+    evaluate,
+    federate,
+    label,
+    model,
+    predict,
+    report,
+    sample,
+    site,
+    study,
+)
 from segfed.cli import task as task_commands
 from segfed.errors import SegfedError
 
@@ -32,6 +44,7 @@ app.add_typer(task_commands.app, name="task")
 app.add_typer(site.app, name="site")
 app.add_typer(label.app, name="label")
 app.add_typer(study.app, name="study")
+app.add_typer(federate.app, name="federate")
 app.command(name="report")(report.report)
 app.add_typer(model.app, name="model")
 app.command(name="predict")(predict.predict)
