@@ -50,7 +50,8 @@ def test_the_kernel_tells_who_calls():
 def test_another_user_is_answered_only_if_the_site_names_it(folder, peers, status):
     folder.chmod(0o755)
     code = (
-        "import contextlib, socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+        "import contextlib, socket, sys\n"
+        "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
         "with contextlib.suppress(BrokenPipeError):\n"  # sent away before it said anything
         "    s.sendall(b'GET / HTTP/1.1\\r\\nHost: agent\\r\\n\\r\\n')\n"
         "print(s.recv(99))"

@@ -11,6 +11,7 @@ import typer
 
 from segfed.cli import console
 from segfed.cli.agent_process import run_agent
+from segfed.cli.federation_code import code_sha256
 from segfed.cli.study_request import request_table
 from segfed.files import write_text
 from segfed.protocol import Manifest
@@ -27,10 +28,16 @@ def sign(
     key: Annotated[Path, typer.Option("--key", help="The owner's private key (Ed25519, PEM).")],
     out: Annotated[Path, typer.Option("--out", help="Where to write the signed manifest.")],
 ) -> None:
-    """Sign a study, so that hospitals can tell whose it is."""
+    """Sign a study, so that hospitals can tell whose it is.
+
+    The manifest declares the hash of the federation's code as it is installed here, unless it
+    declares one already.
+    """
     from segfed.agent import signing
 
-    signed = signing.sign(load_json(manifest, Manifest, kind="manifest"), key)
+    study = load_json(manifest, Manifest, kind="manifest")
+    declared = study.bundle_sha256 or code_sha256()
+    signed = signing.sign(study.model_copy(update={"bundle_sha256": declared}), key)
     write_text(out, signed.model_dump_json(indent=2) + "\n")
     console.out.print(
         f"{out} is the study {signed.manifest.study!r} with the manifest "

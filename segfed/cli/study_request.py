@@ -40,7 +40,13 @@ def _rows(site: Site, manifest: Manifest, *, signed_by: str | None) -> Iterator[
     yield "task", f"{manifest.task} (this site: {site.task.name})"
     yield "labels", _labels(site, manifest)
     yield "rounds", f"{manifest.rounds} of {manifest.steps_per_round} optimizer steps each"
-    yield "leaves the site", "weights, number of cases, loss and mean Dice of each structure"
+    yield (
+        "leaves the site",
+        (
+            "number of cases, loss, mean Dice of each structure, and weights: as trained, neither "
+            "clipped nor noised nor masked"
+        ),
+    )
     yield "code (declared)", manifest.bundle_sha256 or "not stated"
     content = manifest.model_dump(mode="json")
     plan = content.pop("plan")
