@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.5
 # Longer than an agent may take to say anything, not than a job may take.
 _SILENCE_SECONDS = 60.0
+_PIECE_BYTES = 256 * 1024
 
 
 class SocketAgent:
@@ -95,11 +96,19 @@ def _post(client: httpx.Client, request: RoundRequest) -> str | None:
             "round": request.round,
             "verb": request.verb,
         },
-        content=request.weights,
+        # In pieces: httpcore copies what is left of a piece at every write.
+        content=_pieces(request.weights),
+        headers={"Content-Length": str(len(request.weights))},
     )
     if response.status_code == httpx.codes.CONFLICT:
         return None
     return f"{jobs}/{JobAnswer.model_validate_json(_checked(response).content).job}"
+
+
+def _pieces(content: bytes) -> Iterator[bytes]:
+    """The content, cut."""
+    for start in range(0, len(content), _PIECE_BYTES):
+        yield content[start : start + _PIECE_BYTES]
 
 
 def _ask(client: httpx.Client, url: str) -> JobAnswer | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 
 import httpx
@@ -102,6 +103,22 @@ def test_a_job_goes_on_when_the_relay_is_gone(held):
     agent.go.set()
 
     until(lambda: desk.state(job).state == "done")
+
+
+def test_a_relay_that_dies_while_it_posts_leaves_no_trace(held, caplog):
+    agent, client, desk = held
+    path = client._transport._pool._uds
+    head = f"POST /v1/jobs?manifest={'f' * 64}&round=1&verb=train HTTP/1.1\r\nHost: agent\r\n"
+    with socket.socket(socket.AF_UNIX) as dying:
+        dying.connect(path)
+        dying.sendall(f"{head}Content-Length: 99\r\n\r\nweig".encode())
+
+    agent.go.set()
+
+    assert finished(client, post(client).json()["job"])["state"] == "done"
+    assert agent.n_jobs == 1
+    assert not desk.is_busy
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("change", [{"round": "2"}, {"verb": "validate"}, {"weights": b"other"}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import httpx
+import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
 from safetensors.numpy import load, save
@@ -64,6 +65,19 @@ def test_the_socket_gives_what_the_agent_in_process_gives(path):
 
 def job(verb):
     return RoundRequest("f" * 64, 1, verb, save(arrays()), ttl_seconds=60)
+
+
+def test_weights_that_are_sent_in_pieces_arrive_whole(path):
+    weights = np.random.default_rng(0).bytes(1_000_003)
+
+    class Echo:
+        def answer(self, request):
+            return RoundReply(request.weights, 1, {})
+
+    with serving(Echo(), path):
+        reply = SocketAgent(path).answer(RoundRequest("f" * 64, 1, "train", weights, 60))
+
+    assert reply.weights == weights
 
 
 def test_flower_s_app_finds_the_socket_in_the_node_s_configuration(path):

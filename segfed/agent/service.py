@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -135,7 +135,7 @@ def create_app(desk: JobDesk, *, largest_message_bytes: int) -> Starlette:
             try:
                 async with asyncio.timeout(_UPLOAD_SECONDS):
                     body = await _read_body(request, largest=largest_message_bytes)
-            except TimeoutError:
+            except (TimeoutError, ClientDisconnect):  # a relay may be killed at any point
                 raise HTTPException(408) from None
             if body is None:
                 return _refusal(AgentErrorCode.WEIGHTS_UNUSABLE, status=413)
