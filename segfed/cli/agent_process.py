@@ -25,10 +25,9 @@ def run_agent(site_folder: Path, *, socket: Path | None, device: str) -> None:
         ConfigError: If site, socket or device cannot be used.
         FederationError: If the site has an agent already.
     """
-    # Imported here: torch takes seconds, and no other command of the group needs it.
-    from segfed.agent.approval import approved_studies
+    # Imported here: torch takes seconds, which other commands need not wait for.
+    from segfed.agent import ResidentAgent, approved_studies
     from segfed.agent.listening import listening_socket, make_server, only_agent
-    from segfed.agent.resident import ResidentAgent
     from segfed.agent.service import JobDesk, create_app
     from segfed.engine import select_device
 

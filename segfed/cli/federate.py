@@ -33,11 +33,11 @@ def sign(
     The manifest declares the hash of the federation's code as it is installed here, unless it
     declares one already.
     """
-    from segfed.agent import signing
+    from segfed.agent import sign as sign_manifest
 
     study = load_json(manifest, Manifest, kind="manifest")
     declared = study.bundle_sha256 or code_sha256()
-    signed = signing.sign(study.model_copy(update={"bundle_sha256": declared}), key)
+    signed = sign_manifest(study.model_copy(update={"bundle_sha256": declared}), key)
     write_text(out, signed.model_dump_json(indent=2) + "\n")
     console.out.print(
         f"{out} is the study {signed.manifest.study!r} with the manifest "
@@ -62,15 +62,15 @@ def approve(
     ] = None,
 ) -> None:
     """Show what a study wants of this hospital, and record the decision."""
-    from segfed.agent import approval, signing
+    from segfed.agent import check_signature, decide, read_signed
 
-    site, signed = load_site(folder), signing.read_signed(manifest)
-    signed_by = None if refuse else signing.check_signature(signed, folder)
+    site, signed = load_site(folder), read_signed(manifest)
+    signed_by = None if refuse else check_signature(signed, folder)
     console.out.print(request_table(site, signed.manifest, signed_by=signed_by))
     verb = "Refuse" if refuse else "Approve"
     if not yes:
         typer.confirm(f"{verb} this study for site {site.name}?", abort=True)
-    decision = approval.decide(
+    decision = decide(
         site,
         signed,
         approved=not refuse,

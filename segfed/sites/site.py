@@ -48,7 +48,9 @@ class AgentSettings(Settings):
     """Path of the Unix socket; in the system's runtime folder where none is named."""
 
     peers: tuple[NonNegativeInt, ...] = ()
-    """Numbers of the users whose programs may connect; only the agent's own unless named."""
+    """Numbers of the users whose programs may connect; only the agent's own unless named.
+
+    Another user must also belong to the socket's group, which is that of the agent's process."""
 
     largest_message_mb: PositiveInt = 2048
     """Larger requests are refused unread."""
