@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from federation.agent_socket import SocketAgent
 from federation.messages import error_message, read_request, reply_message
 from segfed.protocol import AgentConnection, AgentError, AgentErrorCode, Verb
 
@@ -53,3 +55,12 @@ def _relay(
     except Exception:  # Flower would send the exception's text to the server.
         logger.exception("The relay failed; the server is told no more than a code.")
         return error_message(AgentErrorCode.INTERNAL, message)
+
+
+def _behind_socket(context: Context) -> AgentConnection:
+    """The agent at the socket that the node's own configuration names."""
+    return SocketAgent(Path(str(context.node_config["agent-socket"])))
+
+
+app = make_client_app(_behind_socket)
+"""What Flower loads at a site; its node is started with ``--node-config agent-socket="PATH"``."""

@@ -74,7 +74,9 @@ def read_request(message: Message, verb: Verb) -> RoundRequest:
         weights = save(read_arrays(arrays))
     except (TypeError, ValueError, SafetensorError):
         raise AgentError(AgentErrorCode.WEIGHTS_UNUSABLE) from None
-    return RoundRequest(manifest_sha256, round_number, verb, weights)
+    return RoundRequest(
+        manifest_sha256, round_number, verb, weights, ttl_seconds=message.metadata.ttl
+    )
 
 
 def reply_message(reply: RoundReply, request: Message) -> Message:

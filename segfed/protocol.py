@@ -5,7 +5,9 @@ Weights travel as safetensors bytes, everything else as JSON; nothing is ever un
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -13,12 +15,15 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from segfed.errors import FederationError
-from segfed.files import sha256_json
+from segfed.files import sha256_bytes, sha256_json
 from segfed.rules import FederationRules
 from segfed.settings import Settings
 
 PROTOCOL_VERSION = 1
 """Raised whenever a relay and an agent of different versions would misunderstand each other."""
+
+SUPPORTED_VERSIONS = (PROTOCOL_VERSION,)
+"""Versions of the agent's socket that this release speaks; the newest common one is used."""
 
 Arm = Literal["manual", "assisted"]
 Split = Literal["warmup", "train", "validation", "test"]
@@ -38,6 +43,10 @@ class Manifest(Settings):
 
     train_split: Split
     """``warmup`` for the proposing model, ``train`` for the study itself."""
+
+    bundle_sha256: str = ""
+    """Hash of the code that server and relays run, as its sender declares it: nobody attests it.
+    Empty in a simulation, which runs what is installed."""
 
     seed: int
     rounds: PositiveInt
@@ -68,6 +77,15 @@ class RoundRequest:
     verb: Verb
     weights: bytes
     """The global model, as safetensors."""
+
+    ttl_seconds: float = field(default=math.inf, compare=False)
+    """How long somebody waits for the reply; no part of the key."""
+
+    @property
+    def job_id(self) -> str:
+        """Hash of the job's key."""
+        key = [self.manifest_sha256, self.round, self.verb, sha256_bytes(self.weights)]
+        return sha256_json(key)
 
 
 @dataclass(frozen=True)
@@ -128,6 +146,38 @@ class AgentError(FederationError):
         """Keep the code; the text follows from it."""
         super().__init__(f"{_MEANINGS[code]} (code {int(code)})")
         self.code = code
+
+
+class AgentGreeting(Settings):
+    """``GET /`` of an agent: which versions it speaks, and whether it works."""
+
+    protocol: tuple[int, ...]
+    busy: bool
+
+
+class JobAnswer(Settings):
+    """What an agent says of a job; the weights of one that is done come by themselves."""
+
+    job: str
+    state: Literal["running", "done", "failed"]
+    code: int = 0
+    """``AgentErrorCode`` of a job that failed."""
+
+    n_cases: int = 0
+    metrics: dict[str, float] = Field(default_factory=dict)
+    weights_bytes: int = 0
+
+
+def common_version(offered: Iterable[int]) -> int:
+    """The newest version that both sides speak.
+
+    Raises:
+        AgentError: If there is none.
+    """
+    common = set(SUPPORTED_VERSIONS) & set(offered)
+    if not common:
+        raise AgentError(AgentErrorCode.PROTOCOL_MISMATCH)
+    return max(common)
 
 
 class AgentConnection(Protocol):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, NoReturn, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -46,6 +47,23 @@ def load_toml(path: Path, model: type[Model], *, kind: str) -> Model:
     return validated(raw, model, source=str(path))
 
 
+def load_json(path: Path, model: type[Model], *, kind: str) -> Model:
+    """Read a JSON file into a settings model.
+
+    Raises:
+        ConfigError: If the file is missing, is not JSON, or breaks a rule.
+    """
+    try:
+        raw = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+    except FileNotFoundError:
+        raise ConfigError(f"No {kind} at {path}. Check the path, or ask for the file.") from None
+    except ValueError as error:
+        raise ConfigError(
+            f"{path} is not valid JSON ({error}); expected a {kind}. Get the file again."
+        ) from error
+    return validated(raw, model, source=str(path))
+
+
 def validated(raw: Any, model: type[Model], *, source: str) -> Model:
     """Fill a settings model from plain data, explaining every problem.
 
@@ -61,6 +79,11 @@ def validated(raw: Any, model: type[Model], *, source: str) -> Model:
         raise ConfigError(
             f"{source} has {count} problem{'s' if count > 1 else ''}:\n{problems}"
         ) from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """Python reads NaN and Infinity, which are no JSON."""
+    raise ValueError(f"{name} is no number in JSON")
 
 
 def _explain(item: ErrorDetails, known: list[str]) -> str:

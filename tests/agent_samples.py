@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from segfed.agent import Agent
+from segfed.agent.approval import decide
+from segfed.agent.signing import sign
 from segfed.engine import build_network, make_plan, read_plan, to_bytes
 from segfed.protocol import Manifest, RoundRequest, Split, Verb
 from segfed.sites import (
@@ -91,3 +95,35 @@ def job(manifest: Manifest, verb: Verb = "train", **changes: Any) -> RoundReques
 def make_agent(site: Site, manifest: Manifest) -> Agent:
     """The site's agent, on the CPU, at noon."""
     return Agent(site, manifest, device=torch.device("cpu"), clock=lambda: NOON)
+
+
+def make_owner(folder: Path, name: str = "owner") -> Path:
+    """A study owner's private key."""
+    path = folder / f"{name}.key"
+    key = Ed25519PrivateKey.generate()
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return path
+
+
+def trust(site_folder: Path, key: Path) -> None:
+    """Put an owner's public key where the site looks for those that it trusts."""
+    public = serialization.load_pem_private_key(key.read_bytes(), password=None).public_key()
+    path = site_folder / "study_owners" / f"{key.stem}.pub"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(
+        public.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+
+
+def approve(site: Site, manifest: Manifest, *, key: Path, approved: bool = True) -> None:
+    """The hospital's decision on a study that a trusted owner signed."""
+    trust(site.folder, key)
+    decide(site, sign(manifest, key), approved=approved, by="ann", at=NOON)

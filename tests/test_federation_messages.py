@@ -102,3 +102,10 @@ def test_the_size_of_a_message_is_that_of_its_records():
     record = write_arrays(arrays())
 
     assert content_bytes(RecordDict({"arrays": record})) == 128 + 24 + 8 + 128 + 4 + 7
+
+
+def test_a_request_carries_how_long_its_sender_waits():
+    message = a_request()
+    message.metadata.ttl = 12.5
+
+    assert read_request(message, "train").ttl_seconds == 12.5

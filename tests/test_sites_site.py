@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from segfed.errors import ConfigError
-from segfed.sites import Policy, SiteSettings, create_site, load_site
+from segfed.sites import AgentSettings, Policy, SiteSettings, create_site, load_site
 from tests.sites_samples import TASK_TOML, make_site, write_task
 
 SETTINGS = SiteSettings(
@@ -15,6 +15,7 @@ SETTINGS = SiteSettings(
     data="synthetic",
     external=True,
     policy=Policy(studies=("kidney-*", "pilot"), minimum_train_cases=5),
+    agent=AgentSettings(socket="/run/segfed/north.sock", peers=(998, 1000)),
 )
 
 

@@ -1,6 +1,21 @@
 """The resident process of a site: policy, local rounds, what may leave, and the audit log."""
 
 from segfed.agent.agent import Agent
+from segfed.agent.approval import approved_studies, decide
 from segfed.agent.audit import AUDIT_FILE, AuditEntry, read_audit
+from segfed.agent.resident import ResidentAgent
+from segfed.agent.signing import SignedManifest, check_signature, read_signed, sign
 
-__all__ = ["AUDIT_FILE", "Agent", "AuditEntry", "read_audit"]
+__all__ = [
+    "AUDIT_FILE",
+    "Agent",
+    "AuditEntry",
+    "ResidentAgent",
+    "SignedManifest",
+    "approved_studies",
+    "check_signature",
+    "decide",
+    "read_audit",
+    "read_signed",
+    "sign",
+]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +10,11 @@ from pathlib import Path
 import torch
 
 from segfed import __version__
-from segfed.agent.audit import AUDIT_FILE, Clock, append_entry, utc_now
-from segfed.agent.egress import check_egress, payload
+from segfed.agent.audit import Clock, utc_now
+from segfed.agent.departures import Departures
+from segfed.agent.egress import check_egress
 from segfed.agent.jobs import store_reply, stored_progress, stored_reply
 from segfed.agent.policy import check_case_count, check_request
-from segfed.agent.refusal import code_of
 from segfed.engine import (
     LocalTrainer,
     Plan,
@@ -30,12 +29,9 @@ from segfed.engine import (
 )
 from segfed.engine.device import place
 from segfed.engine.prediction import validation_means
-from segfed.errors import SegfedError
 from segfed.files import sha256_json
-from segfed.protocol import AgentError, AgentErrorCode, Manifest, RoundReply, RoundRequest
+from segfed.protocol import Manifest, RoundReply, RoundRequest
 from segfed.sites import LabelledCase, Site, select_labels
-
-logger = logging.getLogger(__name__)
 
 
 class Agent:
@@ -59,7 +55,7 @@ class Agent:
         self._site = site
         self._manifest = manifest
         self._device = device
-        self._clock = clock
+        self._departures = Departures(site.folder, clock)
         self._trainer: LocalTrainer | None = None
 
     def answer(self, request: RoundRequest) -> RoundReply:
@@ -71,11 +67,8 @@ class Agent:
         try:
             reply = self._run(request)
         except Exception as error:  # noqa: BLE001 - whatever it is, its text must not leave
-            self._explain(request, error)
-            code = code_of(error)
-            self._record(request, f"error {int(code)}", str(int(code)).encode())
-            raise AgentError(code) from None
-        self._record(request, request.verb, payload(reply))
+            raise self._departures.failure(request, error) from None
+        self._departures.reply(request, reply)
         return reply
 
     def _run(self, request: RoundRequest) -> RoundReply:
@@ -196,29 +189,3 @@ class Agent:
             {"manifest": self._manifest.sha256, "labels": used, "version": __version__}
         )
         return self._site.folder / "cache" / "jobs" / key[:16]
-
-    def _explain(self, request: RoundRequest, error: Exception) -> None:
-        """The reason of a failure, in the site's own log; a traceback only for the unexpected."""
-        logger.error(
-            "Site %s did not %s in round %d: %s",
-            self._site.name,
-            request.verb,
-            request.round,
-            error,
-            exc_info=not isinstance(error, SegfedError),
-        )
-
-    def _record(self, request: RoundRequest, kind: str, content: bytes) -> None:
-        """One line in the audit log, without which nothing leaves."""
-        try:
-            append_entry(
-                self._site.folder / AUDIT_FILE,
-                time=self._clock(),
-                manifest_sha256=request.manifest_sha256,
-                round_number=request.round,
-                kind=kind,
-                content=content,
-            )
-        except (OSError, SegfedError) as error:
-            self._explain(request, error)
-            raise AgentError(AgentErrorCode.INTERNAL) from None

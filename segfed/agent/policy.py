@@ -35,6 +35,16 @@ def check_request(site: Site, manifest: Manifest, request: RoundRequest) -> Plan
             f"A job for round {request.round} came in, expected 1 to {manifest.rounds}. Submit a "
             "study with more rounds.",
         )
+    return check_study(site, manifest)
+
+
+def check_study(site: Site, manifest: Manifest) -> Plan:
+    """Refuse a study that the hospital's settings do not allow; returns the study's plan.
+
+    Raises:
+        RefusedError: With the code that the server is told and the reason that it is not.
+        ConfigError: If the manifest's plan breaks a rule.
+    """
     forbidden = "; ".join(_forbidden(site, manifest))
     if forbidden:
         raise RefusedError(

@@ -15,6 +15,7 @@ from segfed.cli import (
     console,
     demo,
     evaluate,
+    federate,
     label,
     model,
     predict,
@@ -46,6 +47,7 @@ app.add_typer(site.app, name="site")
 app.add_typer(label.app, name="label")
 app.command(name="train")(train.train)
 app.add_typer(study.app, name="study")
+app.add_typer(federate.app, name="federate")
 app.command(name="report")(report.report)
 app.add_typer(model.app, name="model")
 app.command(name="predict")(predict.predict)

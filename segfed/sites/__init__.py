@@ -42,6 +42,7 @@ from segfed.sites.records import (
     Status,
 )
 from segfed.sites.site import (
+    AgentSettings,
     Policy,
     ReadingSettings,
     Site,
@@ -55,6 +56,7 @@ from segfed.sites.tasks import PlanSettings, Task, list_tasks, load_task
 __all__ = [
     "TO_REDO",
     "Account",
+    "AgentSettings",
     "Assignment",
     "Case",
     "Fingerprint",

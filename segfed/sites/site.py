@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from segfed.errors import CaseError, ConfigError
 from segfed.files import replacing, write_text
@@ -52,6 +52,21 @@ class ReadingSettings(Settings):
     """So long a case that one reader opened is not offered to others."""
 
 
+class AgentSettings(Settings):
+    """Where the site's agent listens, and to whom."""
+
+    socket: str = ""
+    """Path of the Unix socket; in the system's runtime folder where none is named."""
+
+    peers: tuple[NonNegativeInt, ...] = ()
+    """Numbers of the users whose programs may connect; only the agent's own unless named.
+
+    Another user must also belong to the socket's group, which is that of the agent's process."""
+
+    largest_message_mb: PositiveInt = 2048
+    """Larger requests are refused unread."""
+
+
 class SiteSettings(Settings):
     """``site.toml``."""
 
@@ -68,6 +83,7 @@ class SiteSettings(Settings):
 
     policy: Policy = Policy()
     reading: ReadingSettings = ReadingSettings()
+    agent: AgentSettings = AgentSettings()
 
 
 @dataclass(frozen=True)
@@ -154,7 +170,7 @@ def create_site(folder: Path, settings: SiteSettings) -> Site:
 def _as_toml(settings: SiteSettings) -> str:
     """The settings as a person would write them, each group in its own table."""
     content = settings.model_dump(mode="json")
-    groups = {name: content.pop(name) for name in ("policy", "reading")}
+    groups = {name: content.pop(name) for name in ("policy", "reading", "agent")}
     tables = "".join(f"\n[{name}]\n{_table(group)}" for name, group in groups.items())
     return _table(content) + tables
 

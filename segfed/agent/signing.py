@@ -1,0 +1,119 @@
+"""A study manifest signed by its owner, and the owners whose keys a site trusts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+from segfed.agent.refusal import RefusedError
+from segfed.errors import ConfigError
+from segfed.protocol import AgentErrorCode, Manifest
+from segfed.settings import Settings, load_json
+
+OWNERS_FOLDER = "study_owners"
+# What is signed says what it is for: a signature made for another purpose cannot be passed off.
+_PURPOSE = b"segfed study manifest 1\n"
+_HOW_TO_MAKE_KEYS = (
+    "Make one with `openssl genpkey -algorithm ed25519 -out owner.key` and its public half with "
+    "`openssl pkey -in owner.key -pubout -out owner.pub`."
+)
+
+
+class SignedManifest(Settings):
+    """What a study's owner sends to every hospital."""
+
+    manifest: Manifest
+    signature: str
+    """Ed25519 over the manifest's hash, in hexadecimal. Whose it is, the site's keys tell."""
+
+
+def sign(manifest: Manifest, key_file: Path) -> SignedManifest:
+    """A manifest with its owner's signature.
+
+    Args:
+        manifest: The study.
+        key_file: The owner's private Ed25519 key, as PEM without a password.
+
+    Raises:
+        ConfigError: If there is no such key.
+    """
+    try:
+        key = load_pem_private_key(key_file.read_bytes(), password=None)
+    except (OSError, TypeError, ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(
+            f"{key_file} cannot be read as a private key ({error}); expected Ed25519 in PEM "
+            f"without a password. {_HOW_TO_MAKE_KEYS}"
+        ) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(
+            f"{key_file} holds a key of the kind {type(key).__name__}, expected Ed25519. "
+            f"{_HOW_TO_MAKE_KEYS}"
+        )
+    return SignedManifest(manifest=manifest, signature=key.sign(_signed_bytes(manifest)).hex())
+
+
+def read_signed(path: Path) -> SignedManifest:
+    """A signed manifest from its file.
+
+    Raises:
+        ConfigError: If the file is missing or is no signed manifest; every problem is listed.
+    """
+    return load_json(path, SignedManifest, kind="signed manifest")
+
+
+def check_signature(signed: SignedManifest, site_folder: Path) -> str:
+    """Who signed a manifest: the name that the site gave to the owner's key.
+
+    The site trusts the keys ``study_owners/<name>.pub``, which the hospital puts there.
+
+    Raises:
+        RefusedError: If no trusted key made the signature.
+        ConfigError: If a trusted key cannot be read.
+    """
+    owners = _read_owners(site_folder / OWNERS_FOLDER)
+    for name, key in owners.items():
+        if _is_by(key, signed):
+            return name
+    raise RefusedError(
+        AgentErrorCode.UNKNOWN_STUDY,
+        f"The manifest {signed.manifest.sha256[:12]} of study {signed.manifest.study!r} is not as "
+        f"a trusted owner signed it; expected the signature of one of {', '.join(owners) or 'none'}"
+        f". Ask the owner for the manifest again, or put the owner's public key into "
+        f"{site_folder / OWNERS_FOLDER} as NAME.pub, if you trust it.",
+    )
+
+
+def _is_by(key: Ed25519PublicKey, signed: SignedManifest) -> bool:
+    """Whether a key's owner made the signature."""
+    try:
+        key.verify(bytes.fromhex(signed.signature), _signed_bytes(signed.manifest))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _signed_bytes(manifest: Manifest) -> bytes:
+    return _PURPOSE + manifest.sha256.encode()
+
+
+def _read_owners(folder: Path) -> dict[str, Ed25519PublicKey]:
+    """The trusted keys by the name of their file."""
+    owners = {}
+    for path in sorted(folder.glob("*.pub")):
+        try:
+            key = load_pem_public_key(path.read_bytes())
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise ConfigError(
+                f"{path} cannot be read as a public key ({error}); expected Ed25519 in PEM. "
+                "Replace it, or remove it."
+            ) from error
+        if not isinstance(key, Ed25519PublicKey):
+            raise ConfigError(
+                f"{path} holds a key of the kind {type(key).__name__}, expected Ed25519. Ask the "
+                "study's owner for that one."
+            )
+        owners[path.stem] = key
+    return owners

@@ -1,0 +1,71 @@
+"""What a study wants of a hospital, as the person who decides reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import get_args
+
+from rich.table import Table
+from rich.text import Text
+
+from segfed.files import sha256_json
+from segfed.protocol import Arm, Manifest
+from segfed.sites import Site
+
+_SHOWN = {"study", "task", "arm", "train_split", "rounds", "steps_per_round", "bundle_sha256"}
+
+
+def request_table(site: Site, manifest: Manifest, *, signed_by: str | None) -> Table:
+    """Everything that a manifest says; a field that is added to it is shown, too.
+
+    Args:
+        site: The site that is asked.
+        manifest: The study.
+        signed_by: The trusted owner who signed it; None if that was not checked.
+    """
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _rows(site, manifest, signed_by=signed_by):
+        table.add_row(name, Text(value))
+    return table
+
+
+def _rows(site: Site, manifest: Manifest, *, signed_by: str | None) -> Iterator[tuple[str, str]]:
+    """Name and value of each line."""
+    yield "study", manifest.study
+    yield "signed by", signed_by or "not checked"
+    yield "manifest", manifest.sha256
+    yield "task", f"{manifest.task} (this site: {site.task.name})"
+    yield "labels", _labels(site, manifest)
+    yield "rounds", f"{manifest.rounds} of {manifest.steps_per_round} optimizer steps each"
+    yield (
+        "leaves the site",
+        (
+            "number of cases, loss, mean Dice of each structure, and weights: as trained, neither "
+            "clipped nor noised nor masked"
+        ),
+    )
+    yield "code (declared)", manifest.bundle_sha256 or "not stated"
+    content = manifest.model_dump(mode="json")
+    plan = content.pop("plan")
+    for name in sorted(content.keys() - _SHOWN):
+        yield name.replace("_", " "), json.dumps(content[name])
+    yield "plan", sha256_json(plan)
+    for name, value in plan.items():
+        yield f"  {name.replace('_', ' ')}", json.dumps(value)
+
+
+def _labels(site: Site, manifest: Manifest) -> str:
+    """Which labels the study trains on, and how many of each arm the site has."""
+    cases, ledger = site.split(manifest.train_split), site.ledger()
+    counts = {
+        arm: sum(ledger.current(case.case_id, arm) is not None for case in cases)
+        for arm in get_args(Arm)
+    }
+    here = ", ".join(f"{count} {arm}" for arm, count in counts.items())
+    return (
+        f"{manifest.arm} ones of the split {manifest.train_split!r}, manual ones of 'validation' "
+        f"(here: {here} for {len(cases)} cases to train on)"
+    )

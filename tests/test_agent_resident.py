@@ -1,0 +1,68 @@
+"""The agent that serves whichever study is approved."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from segfed.agent import AUDIT_FILE, read_audit
+from segfed.agent.resident import ResidentAgent
+from segfed.protocol import AgentError, AgentErrorCode
+from tests.agent_samples import NOON, approve, bean_manifest, job, labelled_site, make_owner
+
+
+def make_resident(site):
+    return ResidentAgent(site.folder, device=torch.device("cpu"), clock=lambda: NOON)
+
+
+def test_an_approved_study_is_served_and_another_is_refused_in_the_audit_log(tmp_path):
+    site, manifest = labelled_site(tmp_path), bean_manifest(tmp_path)
+    approve(site, manifest, key=make_owner(tmp_path))
+    resident, other = make_resident(site), manifest.model_copy(update={"seed": 9})
+
+    reply = resident.answer(job(manifest, "validate"))
+    with pytest.raises(AgentError) as refused:
+        resident.answer(job(other))
+
+    assert reply.n_cases == 1
+    assert refused.value.code == AgentErrorCode.UNKNOWN_STUDY
+    served, error = read_audit(site.folder / AUDIT_FILE)
+    assert (served.kind, error.kind) == ("validate", "error 1002")
+    assert error.manifest_sha256 == other.sha256
+
+
+def test_a_refusal_counts_at_the_next_job(tmp_path):
+    site, manifest = labelled_site(tmp_path), bean_manifest(tmp_path)
+    key, resident = make_owner(tmp_path), make_resident(site)
+    approve(site, manifest, key=key)
+    resident.answer(job(manifest, "validate"))
+
+    approve(site, manifest, key=key, approved=False)
+
+    with pytest.raises(AgentError) as refused:
+        resident.answer(job(manifest, "validate"))
+    assert refused.value.code == AgentErrorCode.UNKNOWN_STUDY
+
+
+def test_a_stricter_policy_counts_at_the_next_job(tmp_path):
+    site, manifest = labelled_site(tmp_path), bean_manifest(tmp_path)
+    resident, settings = make_resident(site), site.folder / "site.toml"
+    approve(site, manifest, key=make_owner(tmp_path))
+    resident.answer(job(manifest, "validate"))
+
+    settings.write_text(settings.read_text().replace("minimum_rounds = 1", "minimum_rounds = 4"))
+
+    with pytest.raises(AgentError) as refused:
+        resident.answer(job(manifest, "validate"))
+    assert refused.value.code == AgentErrorCode.STUDY_NOT_ALLOWED
+
+
+def test_study_and_network_stay_warm_between_jobs(tmp_path, monkeypatch):
+    site, manifest = labelled_site(tmp_path), bean_manifest(tmp_path)
+    approve(site, manifest, key=make_owner(tmp_path))
+    resident = make_resident(site)
+    resident.answer(job(manifest, "validate"))
+    monkeypatch.setattr("segfed.agent.resident.Agent", None)
+
+    # Another agent could not be made.
+    assert resident.answer(job(manifest, "validate", round=2)).n_cases == 1

@@ -1,0 +1,96 @@
+"""Whose a study is."""
+
+from __future__ import annotations
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from segfed.agent.refusal import RefusedError
+from segfed.agent.signing import check_signature, read_signed, sign
+from segfed.errors import ConfigError
+from tests.agent_samples import make_owner, trust
+from tests.federation_samples import manifest
+
+
+def test_the_site_s_own_name_for_the_key_tells_who_signed(tmp_path):
+    other, chief = make_owner(tmp_path, "other"), make_owner(tmp_path, "chief")
+    trust(tmp_path, other)
+    trust(tmp_path, chief)
+
+    assert check_signature(sign(manifest(), chief), tmp_path) == "chief"
+
+
+def test_a_signed_manifest_survives_its_file(tmp_path):
+    signed = sign(manifest(), make_owner(tmp_path))
+    (tmp_path / "signed.json").write_text(signed.model_dump_json())
+
+    assert read_signed(tmp_path / "signed.json") == signed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"manifest": manifest(rounds=4)},
+        {"manifest": manifest(bundle_sha256="0" * 64)},
+        {"signature": ""},
+        {"signature": "no hexadecimal"},
+        {"signature": "00" * 64},
+    ],
+    ids=str,
+)
+def test_an_altered_manifest_or_signature_is_refused(tmp_path, change):
+    key = make_owner(tmp_path)
+    trust(tmp_path, key)
+    altered = sign(manifest(), key).model_copy(update=change)
+
+    with pytest.raises(RefusedError, match=r"not as a trusted owner signed it.*owner"):
+        check_signature(altered, tmp_path)
+
+
+def test_an_owner_whom_the_site_does_not_trust_is_refused(tmp_path):
+    trust(tmp_path, make_owner(tmp_path, "chief"))
+
+    with pytest.raises(RefusedError, match="one of chief"):
+        check_signature(sign(manifest(), make_owner(tmp_path, "stranger")), tmp_path)
+
+
+def test_a_key_of_another_kind_is_explained(tmp_path):
+    path = tmp_path / "ec.key"
+    path.write_bytes(
+        ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+
+    with pytest.raises(ConfigError, match="expected Ed25519"):
+        sign(manifest(), path)
+
+
+@pytest.mark.parametrize("content", [None, b"no key"])
+def test_a_key_that_cannot_be_read_is_explained(tmp_path, content):
+    path = tmp_path / "my.key"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(ConfigError, match=r"my.key cannot be read.*openssl genpkey"):
+        sign(manifest(), path)
+
+
+def test_a_trusted_key_that_cannot_be_read_is_named(tmp_path):
+    key = make_owner(tmp_path)
+    trust(tmp_path, key)
+    (tmp_path / "study_owners" / "a.pub").write_text("no key")
+
+    with pytest.raises(ConfigError, match=r"a\.pub cannot be read as a public key"):
+        check_signature(sign(manifest(), key), tmp_path)
+
+
+def test_numbers_that_json_does_not_have_are_refused(tmp_path):
+    signed = sign(manifest(), make_owner(tmp_path)).model_dump_json()
+    (tmp_path / "signed.json").write_text(signed.replace('"seed":0', '"seed":NaN'))
+
+    with pytest.raises(ConfigError, match="NaN is no number in JSON"):
+        read_signed(tmp_path / "signed.json")

@@ -1,0 +1,139 @@
+"""The hospital's decision, and the study owner's signature, at the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from segfed.agent.approval import approved_studies
+from segfed.agent.signing import read_signed, sign
+from segfed.cli import console, main
+from segfed.cli.agent_process import socket_path
+from segfed.cli.federation_code import code_sha256
+from segfed.cli.main import app
+from segfed.sites import AgentSettings
+from tests.agent_samples import bean_manifest, labelled_site, make_owner, trust
+
+
+def run(*arguments, answer=None):
+    """Exit code and stdout, its white space made one."""
+    result = CliRunner().invoke(app, ["federate", *map(str, arguments)], input=answer)
+    return result.exit_code, " ".join(result.stdout.split())
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """A site and the signed manifest that its trusted owner sent."""
+    site, key = labelled_site(tmp_path), make_owner(tmp_path)
+    trust(site.folder, key)
+    path = tmp_path / "signed.json"
+    path.write_text(sign(bean_manifest(tmp_path, bundle_sha256="c" * 64), key).model_dump_json())
+    return site, path
+
+
+def test_signing_declares_the_installed_code(tmp_path):
+    manifest, key = bean_manifest(tmp_path), make_owner(tmp_path)
+    (tmp_path / "manifest.json").write_text(manifest.model_dump_json())
+    out = tmp_path / "signed.json"
+
+    code, text = run("sign", tmp_path / "manifest.json", "--key", key, "--out", out)
+
+    signed = read_signed(out)
+    assert code == 0
+    assert signed.manifest == manifest.model_copy(update={"bundle_sha256": code_sha256()})
+    assert signed == sign(signed.manifest, key)
+    assert signed.manifest.sha256 in text
+
+
+def test_a_hospital_sees_what_a_study_wants_before_it_decides(asked):
+    site, path = asked
+
+    code, text = run("approve", site.folder, path, "--by", "Dr. Ä", answer="y\n")
+
+    assert code == 0
+    for expected in (
+        "study beans",
+        "signed by owner",
+        "task bean",
+        "labels manual ones of the split 'train'",
+        "here: 2 manual, 0 assisted for 2 cases",
+        "rounds 3 of 2 optimizer steps each",
+        "neither clipped nor noised nor masked",
+        "seed 3",
+        "features [4, 8]",
+        "Approved by Dr. Ä",
+    ):
+        assert expected in text
+    assert "c" * 64 in text.replace(" ", "")  # a narrow terminal breaks it
+    (study,) = approved_studies(site.folder)
+    assert study.study == "beans"
+
+
+def test_every_field_of_a_manifest_is_shown(asked):
+    site, path = asked
+    manifest = json.loads(path.read_text())["manifest"]
+    shown_by_value = {"study", "task", "arm", "train_split", "rounds", "steps_per_round"}
+
+    _, text = run("approve", site.folder, path, "--yes")
+
+    for name in manifest.keys() - shown_by_value - {"bundle_sha256"}:
+        assert name.replace("_", " ") in text
+
+
+def test_a_hospital_that_says_no_has_not_approved(asked):
+    site, path = asked
+
+    code, _ = run("approve", site.folder, path, answer="n\n")
+
+    assert code == 1
+    assert approved_studies(site.folder) == ()
+    assert not (site.folder / "studies").exists()
+
+
+def test_a_hospital_can_take_its_approval_back(asked):
+    site, path = asked
+    run("approve", site.folder, path, "--yes")
+
+    code, text = run("approve", site.folder, path, "--refuse", "--yes", "--by", "ann")
+
+    assert (code, "Refused by ann" in text) == (0, True)
+    assert approved_studies(site.folder) == ()
+
+
+def test_an_altered_manifest_is_refused_in_one_paragraph(asked, monkeypatch):
+    site, path = asked
+    path.write_text(path.read_text().replace('"rounds":3', '"rounds":300'))
+    arguments = ["federate", "approve", str(site.folder), str(path), "--yes"]
+    monkeypatch.setattr(sys, "argv", ["segfed", *arguments])
+
+    with console.err.capture() as captured, pytest.raises(SystemExit) as stop:
+        main()
+
+    assert stop.value.code == 1
+    assert "not as a trusted owner signed it" in " ".join(captured.get().split())
+    assert not (site.folder / "studies").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"RUNTIME_DIRECTORY": "/run/segfed", "XDG_RUNTIME_DIR": "/x"}, "/run/segfed/north.sock"),
+        ({"XDG_RUNTIME_DIR": "/run/user/5"}, "/run/user/5/segfed/north.sock"),
+    ],
+)
+def test_the_socket_lies_in_the_runtime_folder(tmp_path, environment, expected):
+    site = labelled_site(tmp_path, splits=())
+
+    assert str(socket_path(site, environment=environment)) == expected
+    assert len(str(socket_path(site, environment={}))) < 80
+
+
+def test_the_site_s_settings_name_another_socket(tmp_path):
+    site = labelled_site(tmp_path, splits=())
+    settings = site.settings.model_copy(update={"agent": AgentSettings(socket="/run/a.sock")})
+    named = type(site)(site.folder, settings, site.task, site.cases)
+
+    assert str(socket_path(named, environment={"XDG_RUNTIME_DIR": "/x"})) == "/run/a.sock"
