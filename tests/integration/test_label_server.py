@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from segfed.cli.label import app
+from segfed.cli.label_listen import Listen
 from segfed.cli.label_server import label_server, running_server
 from segfed.cli.server_folder import temporary_folder
 from segfed.engine import Lineage, build_network, make_plan, write_bundle
@@ -257,7 +258,7 @@ def child_processes(pid: int) -> list[psutil.Process]:
 def test_the_server_answers_while_its_worker_computes_dies_and_ends_with_it(tmp_path):
     site = make_site(tmp_path)
     publish_untrained(site, tmp_path / "bundle")
-    options = {"port": 0, "reader": "ann", "device": "cpu"}
+    options = {"listen": Listen(), "reader": "ann", "device": "cpu"}
 
     with running_server(site.folder, **options) as server:
         with httpx.Client(base_url=server.url, timeout=180) as client:
