@@ -52,7 +52,7 @@ def _scale(spacing_mm: float) -> DemoScale:
             "learning_rate": 4e-3,
         },
         warmup=Budget(rounds=5, steps_per_round=18),
-        study=Budget(rounds=8, steps_per_round=18),
+        study=Budget(rounds=24, steps_per_round=15),
     )
 
 
