@@ -84,7 +84,7 @@ def append(connection: sqlite3.Connection, table: ChainedTable, row: Mapping[str
         f"SELECT hash FROM {table.name} ORDER BY {table.key} DESC LIMIT 1"
     ).fetchone()
     full: Row = {
-        **row,
+        **{name: _as_stored(table.columns[name], value) for name, value in row.items()},
         # Not one more than the last row's: a number that was once given out never comes again.
         table.key: _n_ever_written(connection, table) + 1,
         "previous_hash": last[0] if last else GENESIS,
@@ -95,6 +95,11 @@ def append(connection: sqlite3.Connection, table: ChainedTable, row: Mapping[str
         f"INSERT INTO {table.name} ({columns}) VALUES ({marks})", tuple(full.values())
     )
     return full
+
+
+def _as_stored(kind: str, value: Any) -> Any:
+    """A value as SQLite gives it back, so that its hash can be recomputed: 28 comes as 28.0."""
+    return float(value) if kind.startswith("REAL") and value is not None else value
 
 
 def hash_of(row: Mapping[str, Any], table: ChainedTable) -> str:

@@ -156,12 +156,10 @@ EVENTS = ChainedTable(
 
 
 def row_of(new: NewLabel) -> dict[str, Any]:
-    """A caller's part of a record as SQLite gives it back, so that its hash can be recomputed."""
+    """A caller's part of a record, with its times as texts."""
     row = asdict(new)
     for name in ("opened_at", "submitted_at", "reviewed_at"):
         row[name] = row[name] and utc_text(row[name], name)
-    for name in ("active_seconds", "changed_fraction"):
-        row[name] = row[name] if row[name] is None else float(row[name])
     return row
 
 
