@@ -175,6 +175,25 @@ def test_nothing_is_trained_on_labels_that_nobody_approved(site):
     assert [item.case.case_id for item in labels.validation] == ["a-2"]
 
 
+def test_a_training_on_assisted_labels_is_measured_on_hand_labels(site):
+    for number in (0, 1):
+        submit_label(
+            site,
+            case_id=f"a-{number}",
+            label=block(2),
+            origin="ai_accepted",
+            reader="ann",
+            status="approved",
+        )
+    approve(site, 2)
+
+    labels = labels_to_train_on(site, Choice(arm="assisted"))
+
+    assert {item.record.arm for item in labels.train} == {"assisted"}
+    # Nobody gets a proposal for a validation case: it never has an assisted label.
+    assert [item.record.arm for item in labels.validation] == ["manual"]
+
+
 def test_an_external_site_never_trains(tmp_path):
     with pytest.raises(ConfigError, match="x is external"):
         labels_to_train_on(make_site(tmp_path, "x", seed=3, external=True), QUICK)
