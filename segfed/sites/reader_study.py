@@ -44,8 +44,7 @@ def plan_readings(
         twice_by_hand: Cases that two readers draw by hand; the one assigned first, at random,
             makes the reference.
         design: Parallel or crossover.
-        washout_days: In a crossover, days between a case's first submission and its second
-            reading.
+        washout_days: In a crossover, days between a case's first label and its second reading.
         rng: Draws everything.
         name: Recorded with every assignment.
     """

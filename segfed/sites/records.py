@@ -87,7 +87,7 @@ class NewAssignment:
     arm: Arm
     period: int = 1
     washout_days: float = 0.0
-    """Days that must lie between the earlier period's first submission and this reading."""
+    """Days that must lie between the earlier period's label and this reading."""
 
     design: str = ""
     """How the assignment was drawn: ``crossover, seed 7``; empty for one made by itself."""
