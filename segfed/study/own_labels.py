@@ -49,11 +49,13 @@ def labels_to_train_on(site: Site, choice: Choice) -> TrainingLabels:
 
     Only cases of the training split are trained on, and only those of the validation split chosen
     by; the latter are drawn by hand, whatever is trained on. In both, a case without an approved
-    label is left out.
+    label is left out. So is a training case for which a reader is still to get a proposal, as in
+    the second period of a crossover: no model proposes for a case that it has seen.
 
     Raises:
         ConfigError: If the site is external, which never trains.
-        TrainingError: If no training case has an approved label.
+        TrainingError: If no training case has an approved label, or readers wait for proposals for
+            all that have one.
         SegfedError: If an image or label is missing, altered or damaged; see `approved_labels`.
     """
     if site.settings.external:
@@ -62,7 +64,19 @@ def labels_to_train_on(site: Site, choice: Choice) -> TrainingLabels:
             "an external site. Train at another site."
         )
     statuses = COUNTING if choice.include_submitted else APPROVED
-    train = approved_labels(site, split="train", arms=_ARMS[choice.arm], statuses=statuses)
+    approved = approved_labels(site, split="train", arms=_ARMS[choice.arm], statuses=statuses)
+    awaited = {
+        reading.assignment.case_id
+        for reading in site.ledger().readings()
+        if reading.is_pending and reading.assignment.arm == "assisted"
+    }
+    train = tuple(item for item in approved if item.case.case_id not in awaited)
+    if approved and not train:
+        raise TrainingError(
+            f"Site {site.name} has {len(approved)} cases to train on, but a reader is still to get "
+            "a proposal for each of them. Expected at least one that nobody waits for: a model "
+            "that was trained on a case cannot propose for it. Train when the study is done."
+        )
     if not train:
         arm = "" if choice.arm == "mixed" else f"{choice.arm} "
         raise TrainingError(

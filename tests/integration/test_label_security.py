@@ -221,6 +221,10 @@ def test_two_readers_at_one_server_keep_their_own_names(server, site, context, t
         ("GET", "/datastore/label?label=case1&tag=final"),
         ("PUT", "/datastore/label?image=case1"),
         ("POST", "/infer/bean?image=case1"),
+        ("GET", "/channels/case5"),
+        ("GET", "/channels/case5/t1"),
+        ("GET", "/train/"),
+        ("POST", "/train/bean"),
     ],
 )
 def test_a_stranger_gets_nothing(stranger, method, path):
