@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from cachetools import TTLCache
 from fastapi import HTTPException
@@ -24,7 +24,7 @@ from label_app.bodies import Discreet, bounded, drain, noting, without_body
 from label_app.login import Desk, login_app
 from label_app.reader import Reader, asking
 from label_app.routes import AUTH, DOWNLOAD, METHODS_WITH_BODY, NEXT_SAMPLE, Route, admit
-from segfed.sites import Role
+from segfed.sites import may_act_as
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,6 @@ MOST_AT_ONCE = 64
 """Requests from one address at a time; Slicer sends one after the other."""
 
 _MOST_GRANTS = 10_000
-_ROLES = get_args(Role)
 
 
 class Gate:
@@ -101,7 +100,7 @@ class Gate:
             await self._login(scope, receive, send)
             return
         reader = self._identify(route, scope)
-        if _ROLES.index(reader.role) < _ROLES.index(route.role):
+        if not may_act_as(reader.role, route.role):
             raise HTTPException(
                 403,
                 f"Found an account with the role {reader.role}; expected {route.role} for this. "

@@ -27,8 +27,11 @@ from label_app.uncertainty import Uncertainties
 from label_app.wishes import allowed_wishes
 from label_app.worker import TIMEOUT_SECONDS, Worker
 from segfed.errors import SegfedError
+from segfed.files import remove_leftovers
 
 logger = logging.getLogger(__name__)
+
+_LEFTOVER_SECONDS = 3600.0  # storing a label takes seconds
 
 
 class SegfedLabelApp(MONAILabelApp):
@@ -146,7 +149,10 @@ class SegfedLabelApp(MONAILabelApp):
         logger.info("Serving site %s", self._store.site.name)
 
     def _work_in_background(self) -> None:
-        """Load the published model, then score cases whenever somebody wants it."""
+        """Tidy up, load the published model, then score cases whenever somebody wants it."""
+        folder = self._store.site_folder
+        for written in (folder, folder / "labels"):
+            remove_leftovers(written, older_than_seconds=_LEFTOVER_SECONDS)
         try:
             self._worker.ask_if_idle(self._proposer.warm_up_job())
         except SegfedError as error:

@@ -62,7 +62,7 @@ def _names_by_number(label_info: object) -> Mapping[int, str]:
     entries: Any = label_info
     try:
         return {int(entry["idx"]): str(entry["name"]) for entry in entries}
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise LabelError(
             f"Found label_info {label_info!r}; expected a list with 'name' and 'idx' of every "
             "segment. Submit the label from 3D Slicer, or leave label_info out."

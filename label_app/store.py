@@ -127,7 +127,7 @@ class SiteDatastore(ReadOnlyDatastore):
                     label_info=label_info.get("label_info"),
                     reader=self.reader,
                 )
-        except HTTPException:
+        except BaseException:
             # MONAI Label removes an upload only after an answer without error.
             upload.unlink(missing_ok=True)
             raise

@@ -1,4 +1,4 @@
-"""A label on its way from 3D Slicer into the ledger."""
+"""A label on its way from 3D Slicer into the ledger; nothing in it is believed unchecked."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 
 from label_app.origin import infer_provenance
 from label_app.segments import task_label
-from label_app.upload import read_upload
-from segfed.sites import Case, LabelRecord, Site, checked_label, submit_label
-from segfed.volumes import read_label
+from segfed.sites import Case, LabelRecord, Site, submit_label
+from segfed.volumes import Volume, check_same_grid, read_grid, read_label
 
 
 def submit_upload(
@@ -37,9 +36,7 @@ def submit_upload(
             task does not know. Nothing is recorded then, and the earlier label stays.
     """
     now, ledger = datetime.now(UTC), site.ledger()
-    label = checked_label(
-        site, case, task_label(read_upload(upload, site, case), label_info, site.task)
-    )
+    label = task_label(read_upload(upload, site, case), label_info, site.task)
     assignment = ledger.assignment(reader, case.case_id, at=now)
     made = infer_provenance(
         label.data,
@@ -65,3 +62,22 @@ def submit_upload(
         active_seconds=made.active_seconds,
         status="flagged" if is_unasked else "submitted",
     )
+
+
+def read_upload(upload: Path, site: Site, case: Case) -> Volume:
+    """The label in an uploaded file (1, I, J, K).
+
+    Its header is compared with the case's image before a voxel is read: a small file may claim,
+    and unpack to, more than the memory holds.
+
+    Raises:
+        VolumeError: If the file cannot be read.
+        GeometryError: If it does not lie on the image's grid.
+    """
+    check_same_grid(
+        read_grid(upload),
+        read_grid(case.channels[site.task.display_channel]),
+        name=f"submitted label of case {case.case_id}",
+        reference="its image",
+    )
+    return read_label(upload)

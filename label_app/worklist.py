@@ -34,26 +34,35 @@ def offered_cases(site: Site, reader: str, *, now: datetime) -> dict[str, bool]:
 def visible_arm(site: Site, reader: str, case_id: str, *, now: datetime) -> Arm | None:
     """What a reader may see of a case: with ``manual`` no proposal; None if nothing is asked.
 
-    Between the periods of a crossover a reader sees no proposal for a case that they will draw
-    by hand. At a site whose readers have assignments, a case that is not the reader's counts as
-    one to draw by hand: a proposal for it would spoil it for later.
+    Between the periods of a crossover a reader sees no proposal for the case. At a site whose
+    readers have assignments, a case that is not the reader's counts as one to draw by hand: a
+    proposal for it would spoil it for later.
     """
     ledger = site.ledger()
     readings = ledger.readings(case_id=case_id, reader=reader)
     current = current_reading(readings, now=now)
     if current is None:
         return "manual" if ledger.assignments() else None
-    by_hand_later = any(r.is_pending and r.assignment.arm == "manual" for r in readings)
-    return "manual" if by_hand_later and not current.is_pending else current.assignment.arm
+    return "manual" if _is_between_periods(readings, current) else current.assignment.arm
 
 
 def visible_record(site: Site, reader: str, case_id: str, *, now: datetime) -> LabelRecord | None:
-    """A reader's newest label of the period that they are in; their other periods stay hidden."""
+    """A reader's newest label of the period that they are in; their other periods stay hidden.
+
+    Between the periods of a crossover it is hidden, too: a look at it would undo the washout.
+    """
     ledger = site.ledger()
-    assignment = ledger.assignment(reader, case_id, at=now)
-    wanted = assignment.assignment_id if assignment else None
+    readings = ledger.readings(case_id=case_id, reader=reader)
+    current = current_reading(readings, now=now)
+    if current is not None:
+        return None if _is_between_periods(readings, current) else current.record
     records = ledger.records(case_id, reader=reader)
-    return next((r for r in reversed(records) if r.assignment == wanted), None)
+    return next((r for r in reversed(records) if r.assignment is None), None)
+
+
+def _is_between_periods(readings: Sequence[Reading], current: Reading) -> bool:
+    """Whether a reader is done with a case for now, and will read it once more."""
+    return not current.is_pending and any(reading.is_pending for reading in readings)
 
 
 def _progress(readings: Sequence[Reading], now: datetime) -> dict[str, bool]:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+PARTIAL = ".partial-"
+"""How the folders begin in which files lie until they are whole."""
 
 
 @contextmanager
@@ -21,13 +26,26 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # A directory of its own: some writers (NIfTI .hdr/.img, NRRD .nhdr) write more than one file.
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as folder:
         temporary = Path(folder) / path.name
         yield temporary
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)
     _sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path, *, older_than_seconds: float) -> None:
+    """Remove what killed processes left half-written in a folder.
+
+    Args:
+        folder: Where to look, not below; it need not exist.
+        older_than_seconds: Longer than any write takes: another process may be writing now.
+    """
+    for partial in folder.glob(f"{PARTIAL}*"):
+        with suppress(FileNotFoundError):  # somebody else removes it, too
+            if time.time() - partial.stat().st_mtime > older_than_seconds:
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from segfed.agent import AUDIT_FILE
 from segfed.cli import audit, label
 from segfed.errors import LedgerError
-from segfed.sites import Site, submit_label
-from tests.sites_samples import make_label, make_site
+from segfed.sites import ReadingEvent, Site, submit_label
+from tests.sites_samples import NOON, make_label, make_site
 
 
 @pytest.fixture
@@ -53,6 +53,7 @@ def test_a_study_from_assignment_to_export(site, tmp_path):
 
     shown = run(label.app, "approve", site.folder, "case0", "case1", "--reviewer", "rita")
     assert shown.count("is approved by rita") == 2
+    assert "4 labels" in run(label.app, "status", site.folder), "a decision is no further label"
     run(label.app, "reopen", site.folder, "case2", "--reader", "bob", "--reviewer", "rita")
     versions = json.loads(run(label.app, "history", site.folder, "case2", "--json"))["versions"]
     assert [v["status"] for v in versions] == ["submitted", "submitted", "reopened"]
@@ -70,12 +71,14 @@ def test_the_audit_finds_an_altered_label_and_a_ledger_that_was_cut_off(site):
     found = json.loads(run(audit.app, "verify", site.folder, "--json"))
     last = found["ends"]["records"]
     assert (found["records"], found["messages"]) == (2, 0)
-    assert "is whole: 2 label records" in run(audit.app, "verify", site.folder, "--expect", last)
+    shown = run(audit.app, "verify", site.folder, "--expect", last)
+    assert "is whole: 2 label records" in shown
+    assert f"--expect {last}" in shown
 
     # A backup put back in place is sound in itself: only the hash that was kept can tell.
     whole = site.ledger().path.read_bytes()
     site.ledger().path.write_bytes(earlier)
-    with pytest.raises(LedgerError, match=f"no record with the hash {last}"):
+    with pytest.raises(LedgerError, match=f"no row with the hash {last}"):
         run(audit.app, "verify", site.folder, "--expect", last)
     site.ledger().path.write_bytes(whole)
 
@@ -84,6 +87,23 @@ def test_the_audit_finds_an_altered_label_and_a_ledger_that_was_cut_off(site):
     path.write_bytes(content[:40] + bytes([content[40] ^ 1]) + content[41:])
     with pytest.raises(LedgerError, match=r"record 2 \(case case1\) names .* has hash"):
         run(audit.app, "verify", site.folder)
+
+
+@pytest.mark.parametrize("chain", ["assignments", "reading_events"])
+def test_the_audit_finds_that_any_chain_was_cut_off(site, chain):
+    run(label.app, "assign", site.folder, "--readers", "ann", "--seed", 3)
+    earlier = site.ledger().path.read_bytes()
+    site.ledger().assign("ann", "case0", "manual")
+    site.ledger().note("ann", "case0", ReadingEvent(NOON, "opened"))
+    submit(site, "ann", "case0")
+    ends = json.loads(run(audit.app, "verify", site.folder, "--json"))["ends"]
+    kept = [option for sha256 in ends.values() for option in ("--expect", sha256)]
+    run(audit.app, "verify", site.folder, *kept)
+
+    site.ledger().path.write_bytes(earlier)
+
+    with pytest.raises(LedgerError, match=f"no row with the hash {ends[chain]}"):
+        run(audit.app, "verify", site.folder, "--expect", ends[chain])
 
 
 def test_the_audit_reads_the_agents_log_too(site):

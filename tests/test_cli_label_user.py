@@ -36,8 +36,10 @@ def test_a_program_gives_the_password_on_standard_input(folder):
     user("add", folder, "bob", "--role", "admin", "--password-stdin", typed=f"{PASSWORD}\n")
     user("password", folder, "bob", "--password-stdin", typed="another long password\n")
 
+    user("role", folder, "bob", "reviewer")
+
     bob = read_accounts(folder)["bob"]
-    assert bob.role == "admin"
+    assert bob.role == "reviewer"
     assert is_password(bob, "another long password")
 
 

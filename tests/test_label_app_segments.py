@@ -44,7 +44,9 @@ def test_voxels_that_no_segment_owns_are_refused():
         task_label(volume(1, 2), [{"name": "kidney", "idx": 1}], KIDNEY)
 
 
-@pytest.mark.parametrize("nonsense", ["kidney", [1], [{"name": "kidney"}], 5])
+@pytest.mark.parametrize(
+    "nonsense", ["kidney", [1], [{"name": "kidney"}], [{"name": "kidney", "idx": float("inf")}], 5]
+)
 def test_a_list_that_cannot_be_read_is_refused(nonsense):
     with pytest.raises(LabelError, match="expected a list"):
         task_label(volume(1), nonsense, KIDNEY)

@@ -171,6 +171,31 @@ def test_a_bad_label_is_refused_in_words_and_the_good_one_stays(store, upload, b
     assert not (store.site_folder.parent / "upload.nii.gz").exists()
 
 
+def test_a_label_whose_image_was_deleted_meanwhile_is_refused_in_words(site, store, upload):
+    store.open_case("case0")
+    save(store, upload(make_label()))
+    before = store.last_record("case0")
+    (site.folder / "images" / "case0.nii.gz").unlink()
+
+    with pytest.raises(HTTPException, match=r"422.*case0\.nii\.gz"):
+        save(store, upload(make_label()))
+
+    assert store.last_record("case0") == before
+
+
+def test_an_upload_is_removed_whatever_went_wrong(store, upload, monkeypatch):
+    def full_disk(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("label_app.store.submit_upload", full_disk)
+    path = upload(make_label())
+
+    with pytest.raises(OSError, match="No space"):
+        save(store, path)
+
+    assert not (store.site_folder.parent / "upload.nii.gz").exists()
+
+
 def test_a_label_that_is_no_submission_is_refused(store, upload):
     with pytest.raises(HTTPException, match=r"422.*'original'"):
         store.save_label("case0", upload(make_label()), "original", SEGMENTS)

@@ -45,16 +45,16 @@ def submit(site, case_id, at, *, origin="manual", **changes):
     )
 
 
-def test_the_second_period_begins_a_washout_after_the_first_submission(crossover):
+def test_the_second_period_begins_a_washout_after_the_first_label(crossover):
     site = crossover
     assert offered_cases(site, "ann", now=NOON) == {"case1": False, "case0": False}
 
     submit(site, "case1", NOON, origin="ai_accepted")
     submit(site, "case1", NOON + DAY, origin="ai_corrected")
 
-    assert offered_cases(site, "ann", now=NOON + 27 * DAY) == {"case0": False, "case1": True}
-    # Four weeks after the first submission; in the second period's own order
-    assert offered_cases(site, "ann", now=NOON + 28 * DAY) == {"case0": False, "case1": False}
+    assert offered_cases(site, "ann", now=NOON + 28 * DAY) == {"case0": False, "case1": True}
+    # Four weeks after the better label; in the second period's own order
+    assert offered_cases(site, "ann", now=NOON + 29 * DAY) == {"case0": False, "case1": False}
     second = submit(site, "case1", NOON + 29 * DAY)
     assert (second.assignment, second.arm, second.status) == (4, "manual", "submitted")
 
@@ -77,13 +77,28 @@ def test_from_the_first_submission_on_a_case_to_draw_later_shows_no_proposal(cro
     assert arm(NOON + 28 * DAY) == "manual"
 
 
-def test_the_other_periods_label_is_hidden(crossover):
-    first = submit(crossover, "case1", NOON, origin="ai_accepted")
+def test_the_first_periods_label_is_hidden_from_its_submission_on(crossover):
+    submit(crossover, "case1", NOON, origin="ai_accepted")
 
-    assert visible_record(crossover, "ann", "case1", now=NOON + DAY) == first
-    assert visible_record(crossover, "ann", "case1", now=NOON + 28 * DAY) is None
+    def seen(at):
+        return visible_record(crossover, "ann", "case1", now=at)
+
+    assert seen(NOON + DAY) is None, "a look at it would undo the washout"
+    assert seen(NOON + 28 * DAY) is None
     second = submit(crossover, "case1", NOON + 29 * DAY)
-    assert visible_record(crossover, "ann", "case1", now=NOON + 30 * DAY) == second
+    assert seen(NOON + 30 * DAY) == second
+
+
+@pytest.mark.parametrize("status", ["rejected", "reopened"])
+def test_a_first_period_that_is_made_again_comes_before_the_second(crossover, status):
+    again = submit(crossover, "case1", NOON, origin="ai_accepted", status=status)
+
+    later = NOON + 99 * DAY
+    assert visible_arm(crossover, "ann", "case1", now=later) == "assisted"
+    assert visible_record(crossover, "ann", "case1", now=later) == again
+    assert submit(crossover, "case1", later, origin="ai_corrected").assignment == 1
+    assert visible_arm(crossover, "ann", "case1", now=later + DAY) == "manual", "and a new washout"
+    assert offered_cases(crossover, "ann", now=later + DAY)["case1"]
 
 
 def test_what_is_nobodys_or_anothers_shows_no_proposal_once_there_are_assignments(site):

@@ -10,9 +10,11 @@ from segfed.sites.accounts import (
     KEY_FILE,
     add_account,
     is_password,
+    may_act_as,
     read_accounts,
     remove_account,
     set_password,
+    set_role,
     signing_key,
 )
 
@@ -68,6 +70,22 @@ def test_short_and_endless_passwords_are_refused(folder):
     for password in ("x" * 11, "x" * 257):
         with pytest.raises(ConfigError, match="expected 12 to 256"):
             set_password(folder, name="ann", password=password)
+
+
+def test_another_role_leaves_the_login_as_it_is(folder):
+    before = read_accounts(folder)["ann"]
+
+    set_role(folder, name="ann", role="reviewer")
+
+    assert read_accounts(folder)["ann"] == before.model_copy(update={"role": "reviewer"})
+    with pytest.raises(ConfigError, match="no account 'bob'"):
+        set_role(folder, name="bob", role="admin")
+
+
+def test_each_role_may_do_what_those_before_it_may():
+    assert may_act_as("reviewer", "annotator")
+    assert may_act_as("reviewer", "reviewer")
+    assert not may_act_as("reviewer", "admin")
 
 
 def test_a_new_password_replaces_the_old_one_and_changes_the_stamp(folder):

@@ -45,6 +45,13 @@ def test_a_transaction_that_fails_leaves_nothing(tmp_path):
     assert end(path) != before, "and the chain goes on"
 
 
+def test_a_whole_number_is_hashed_as_it_is_stored(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    add(path, 28)  # comes back as 28.0, which JSON writes otherwise
+
+    assert end(path) != "0" * 64
+
+
 def test_a_file_of_a_newer_version_is_left_alone(tmp_path):
     path = tmp_path / "ledger.sqlite"
     add(path, 1.0)

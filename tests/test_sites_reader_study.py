@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segfed.errors import ConfigError, LedgerError
-from segfed.sites import Site, submit_label
+from segfed.sites import Site, add_account, submit_label
 from segfed.sites.reader_study import assign_study, plan_readings
 from tests.sites_samples import NOON, make_label, make_site
 
@@ -124,6 +124,16 @@ def test_assigning_again_is_refused_and_adding_leaves_what_is_there(site):
     with pytest.raises(ConfigError, match="no case to assign: 8 of 8"):
         assign_study(site, readers=["ann"], design="parallel", seed=2, add=True)
     assert site.ledger().assignments() == before
+
+
+def test_only_those_who_can_log_in_are_assigned(site):
+    add_account(site.folder, name="ann", role="annotator", password="correct horse battery")
+
+    with pytest.raises(ConfigError, match=r"readers An, bob without an account.*some of ann"):
+        assign_study(site, readers=["An", "ann", "bob"], design="parallel", seed=1)
+
+    assert site.ledger().assignments() == ()
+    assert assign_study(site, readers=["ann"], design="parallel", seed=1)
 
 
 def test_adding_assigns_what_nobody_has(site):

@@ -38,12 +38,14 @@ def test_a_second_period_waits_for_the_first_and_its_washout():
     both = [assignment(1), assignment(2, period=2, washout_days=14)]
 
     _, before = readings_of(both, [])
-    _, after = readings_of(both, [label(1, NOON), label(1, NOON + DAY, status="rejected")])
+    _, rejected = readings_of(both, [label(1, NOON), label(1, NOON, status="rejected")])
+    _, after = readings_of(both, [label(1, NOON), label(1, NOON + DAY)])
 
     assert (before.available_at, before.is_waiting(NOON + 99 * DAY)) == (None, False)
-    assert after.available_at == NOON + 14 * DAY, "after the first submission, not the last"
-    assert after.is_waiting(NOON + 14 * DAY)
-    assert not after.is_waiting(NOON + 13 * DAY)
+    assert rejected.available_at is None, "the first period's label is made again"
+    assert after.available_at == NOON + 15 * DAY, "the reader saw the case again"
+    assert after.is_waiting(NOON + 15 * DAY)
+    assert not after.is_waiting(NOON + 14 * DAY)
 
 
 def test_a_label_belongs_to_the_earliest_period_that_waits_or_else_to_the_last_one_read():

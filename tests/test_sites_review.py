@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from segfed.errors import CaseError, LedgerError
-from segfed.sites import Site, submit_label
+from segfed.sites import Site, add_account, submit_label
 from segfed.sites.review import review_label
 from tests.sites_samples import NOON, make_label, make_site
 
@@ -62,13 +62,14 @@ def test_nobody_reviews_their_own_label(site):
 
 def test_with_accounts_only_a_reviewer_or_admin_reviews(site):
     submit(site)
-    roles = {"rita": "reviewer", "ada": "admin", "bob": "annotator"}
+    for name, role in (("rita", "reviewer"), ("ada", "admin"), ("bob", "annotator")):
+        add_account(site.folder, name=name, role=role, password="correct horse battery")
 
     for name, found in (("bob", "with the role annotator"), ("eve", "without an account")):
         with pytest.raises(LedgerError, match=found):
-            review(site, reviewer=name, roles=roles)
-    assert review(site, reviewer="rita", roles=roles).status == "approved"
-    assert review(site, "rejected", reviewer="ada", roles=roles).status == "rejected"
+            review(site, reviewer=name)
+    assert review(site, reviewer="rita").status == "approved"
+    assert review(site, "rejected", reviewer="ada").status == "rejected"
 
 
 def test_a_label_whose_origin_contradicts_its_arm_is_never_approved(site):

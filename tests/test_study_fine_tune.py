@@ -10,7 +10,7 @@ import torch
 import segfed.study.resumable
 from segfed.engine import Lineage, build_network, load_bundle, make_plan, write_bundle
 from segfed.errors import CaseError, ConfigError, TrainingError
-from segfed.sites import Site, load_site, submit_label
+from segfed.sites import NewAssignment, Site, load_site, submit_label
 from segfed.study import current_model, publish
 from segfed.study.fine_tune import WORK_FOLDER, fine_tune
 from segfed.study.own_labels import Choice, labels_to_train_on
@@ -173,6 +173,41 @@ def test_nothing_is_trained_on_labels_that_nobody_approved(site):
 
     assert [item.case.case_id for item in labels.train] == ["a-0", "a-1"]
     assert [item.case.case_id for item in labels.validation] == ["a-2"]
+
+
+def test_a_training_on_assisted_labels_is_measured_on_hand_labels(site):
+    for number in (0, 1):
+        submit_label(
+            site,
+            case_id=f"a-{number}",
+            label=block(2),
+            origin="ai_accepted",
+            reader="ann",
+            status="approved",
+        )
+    approve(site, 2)
+
+    labels = labels_to_train_on(site, Choice(arm="assisted"))
+
+    assert {item.record.arm for item in labels.train} == {"assisted"}
+    # Nobody gets a proposal for a validation case: it never has an assisted label.
+    assert [item.record.arm for item in labels.validation] == ["manual"]
+
+
+def test_a_case_whose_reader_is_still_to_get_a_proposal_is_not_trained_on(site):
+    approve(site, 0, 1)
+    site.ledger().assign_all(
+        [
+            NewAssignment("ann", "a-0", "manual"),
+            NewAssignment("ann", "a-0", "assisted", period=2, washout_days=28),
+        ]
+    )
+
+    assert [item.case.case_id for item in labels_to_train_on(site, QUICK).train] == ["a-1"]
+
+    site.ledger().assign("bob", "a-1", "assisted")
+    with pytest.raises(TrainingError, match=r"2 cases to train on, but a reader is still to get"):
+        labels_to_train_on(site, QUICK)
 
 
 def test_an_external_site_never_trains(tmp_path):

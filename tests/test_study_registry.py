@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from segfed.engine import load_bundle
+from segfed.engine.bundle import LINEAGE
 from segfed.errors import ConfigError
 from segfed.sites import load_site
 from segfed.study.models import ModelId
@@ -57,6 +58,21 @@ def test_publishing_makes_a_model_the_current_one_and_keeps_the_earlier(root, tm
     assert current_model(site) == federated
     assert load_bundle(federated).lineage.round == 1
     assert len(published_models(site)) == 2
+
+
+def test_a_corrected_lineage_is_published_while_the_server_reads_the_folder(root, tmp_path):
+    site = load_site(root / "a")
+    export_model(root / "run", LOCAL_B, tmp_path / "bundle")
+    folder = publish(tmp_path / "bundle", site)
+    path = tmp_path / "bundle" / LINEAGE
+    path.write_text(path.read_text().replace('"manual"', '"mixed"'))
+    before = folder.stat().st_ino
+
+    assert publish(tmp_path / "bundle", site) == folder
+
+    assert folder.stat().st_ino == before, "the folder that `current` names was never away"
+    assert load_bundle(folder).lineage.arm == "mixed"
+    assert not list(folder.parent.glob(".partial-*"))
 
 
 def test_a_model_that_the_run_lacks_is_refused_with_those_it_has(root, tmp_path):

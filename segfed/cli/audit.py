@@ -11,6 +11,7 @@ import typer
 from segfed.cli import console
 from segfed.errors import LedgerError
 from segfed.sites import load_site
+from segfed.sites.chain import GENESIS
 
 app = typer.Typer(no_args_is_help=True, help="Whether a site's records are what was written.")
 
@@ -24,8 +25,8 @@ def _group() -> None:
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")],
     expect: Annotated[
-        str | None,
-        typer.Option("--expect", help="A record's hash, kept from an earlier check."),
+        list[str] | None,
+        typer.Option("--expect", help="A hash kept from an earlier check; may be repeated."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -35,29 +36,31 @@ def verify(
     site = load_site(folder)
     ledger = site.ledger()
     ends = ledger.verify()
-    records = ledger.records()
-    if expect is not None and expect not in {record.hash for record in records}:
-        raise LedgerError(
-            f"{ledger.path} has no record with the hash {expect}; expected it, because an earlier "
-            "check ended with it. The end of the ledger was cut off, or this is another site's: "
-            "compare it with a backup."
-        )
     messages = read_audit(site.folder / AUDIT_FILE)
+    known = ledger.hashes() | {GENESIS} | {message.hash for message in messages}
+    lost = [sha256 for sha256 in expect or () if sha256 not in known]
+    if lost:
+        raise LedgerError(
+            f"Site {site.name} has no row with the hash {' or '.join(lost)}; expected it, because "
+            f"an earlier check ended with it. The end of {ledger.path} or of {AUDIT_FILE} was cut "
+            "off, or this is another site: compare it with a backup."
+        )
+    kept = asdict(ends) | {"messages": messages[-1].hash if messages else GENESIS}
     found = {
         "site": site.name,
-        "records": len(records),
+        "records": len(ledger.records()),
         "assignments": len(ledger.assignments()),
         "messages": len(messages),
-        "ends": asdict(ends) | {"messages": messages[-1].hash if messages else None},
+        "ends": kept,
     }
     if as_json:
         console.print_json(found)
         return
     console.out.print(
-        f"Site {site.name} is whole: {len(records)} label records, {found['assignments']} "
-        f"assignments, {len(messages)} outgoing messages, every label file. The last record has "
-        f"the hash {ends.records}; keep it elsewhere, and `--expect` shows later that nothing was "
-        "cut off.",
+        f"Site {site.name} is whole: {found['records']} label records, {found['assignments']} "
+        f"assignments, {len(messages)} outgoing messages, every label file. Keep these hashes "
+        "elsewhere, and the same command shows later that nothing was cut off:\n"
+        + " ".join(f"--expect {sha256}" for sha256 in kept.values() if sha256 != GENESIS),
         soft_wrap=True,
         highlight=False,
     )

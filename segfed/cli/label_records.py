@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from segfed.cli import console
-from segfed.sites import load_site, read_accounts
+from segfed.sites import load_site
 from segfed.sites.export import export_labels
 from segfed.sites.review import Decision, review_label
 
@@ -158,7 +158,6 @@ def _review(
 ) -> None:
     """Decide about one label of each case, and say so line by line."""
     site = load_site(folder)
-    accounts = read_accounts(folder)
     for case_id in cases:
         record = review_label(
             site,
@@ -167,7 +166,6 @@ def _review(
             reviewer=reviewer or getpass.getuser(),
             reader=reader,
             arm=arm.value if arm else None,
-            roles={name: account.role for name, account in accounts.items()} or None,
         )
         console.out.print(
             f"{case_id}: {record.reader}'s {record.arm} label is {record.status} by "

@@ -94,11 +94,12 @@ def status(
 
 
 def _label_counts(site: Site) -> list[dict[str, Any]]:
-    """Records by split, arm, origin and status."""
+    """Each reader's newest label of a case and arm, by split, arm, origin and status."""
     split_of = {case.case_id: case.split for case in site.cases}
+    newest = {(r.case_id, r.arm, r.reader): r for r in site.ledger().records()}
     counts = Counter(
         (str(split_of.get(record.case_id)), record.arm, record.origin, record.status)
-        for record in site.ledger().records()
+        for record in newest.values()
     )
     columns = ("split", "arm", "origin", "status")
     return [dict(zip(columns, key, strict=True)) | {"n": n} for key, n in sorted(counts.items())]

@@ -17,6 +17,7 @@ from segfed.sites import (
     read_accounts,
     remove_account,
     set_password,
+    set_role,
 )
 
 app = typer.Typer(no_args_is_help=True, help="Who may log in at a site's label server.")
@@ -47,6 +48,18 @@ def password(folder: _Folder, name: _Person, from_stdin: _FromStdin = False) -> 
     load_site(folder)
     set_password(folder, name=name, password=_password(from_stdin=from_stdin))
     console.out.print(f"{name} has a new password; earlier logins have ended.")
+
+
+@app.command("role")
+def role(
+    folder: _Folder,
+    name: _Person,
+    to: Annotated[Role, typer.Argument(metavar="ROLE", help="What they may do from now on.")],
+) -> None:
+    """Give an account another role, from its next request on."""
+    load_site(folder)
+    set_role(folder, name=name, role=to)
+    console.out.print(f"{name} is {to} now.")
 
 
 @app.command("remove")

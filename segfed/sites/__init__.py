@@ -5,9 +5,11 @@ from segfed.sites.accounts import (
     Role,
     add_account,
     is_password,
+    may_act_as,
     read_accounts,
     remove_account,
     set_password,
+    set_role,
     signing_key,
 )
 from segfed.sites.approved import approved_labels
@@ -93,6 +95,7 @@ __all__ = [
     "list_tasks",
     "load_site",
     "load_task",
+    "may_act_as",
     "merged",
     "read_accounts",
     "read_fingerprint",
@@ -100,6 +103,7 @@ __all__ = [
     "require_ready",
     "select_labels",
     "set_password",
+    "set_role",
     "signing_key",
     "store_label",
     "submit_label",

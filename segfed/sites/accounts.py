@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -119,6 +119,25 @@ def set_password(site_folder: Path, *, name: str, password: str) -> None:
         account = _known(accounts, name, site_folder)
         changed = account.model_copy(update={"password_hash": password_hash})
         _write(site_folder, (accounts | {name: changed}).values())
+
+
+def set_role(site_folder: Path, *, name: str, role: Role) -> None:
+    """Give an account another role, from its next request on.
+
+    Raises:
+        ConfigError: If there is no such account.
+    """
+    with _locked(site_folder):
+        accounts = read_accounts(site_folder)
+        account = _known(accounts, name, site_folder)
+        changed = account.model_copy(update={"role": role})
+        _write(site_folder, (accounts | {name: changed}).values())
+
+
+def may_act_as(role: Role, least: Role) -> bool:
+    """Whether somebody with a role may do what another role may."""
+    rising = get_args(Role)
+    return rising.index(role) >= rising.index(least)
 
 
 def is_password(account: Account | None, password: str) -> bool:

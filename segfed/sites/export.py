@@ -14,9 +14,10 @@ from typing import get_args
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 from segfed.errors import ConfigError
+from segfed.files import PARTIAL
 from segfed.protocol import Arm
 from segfed.sites.labels import intact_label
-from segfed.sites.records import COUNTING, LabelRecord
+from segfed.sites.records import APPROVED, COUNTING, LabelRecord
 from segfed.sites.site import Site
 
 LABELS_FOLDER = "labels"
@@ -78,7 +79,7 @@ def export_labels(
             f"{out} is there already; expected a new or empty folder, because a data set is "
             "written whole. Choose another one with --out."
         )
-    ledger, statuses = site.ledger(), COUNTING if include_submitted else ("approved",)
+    ledger, statuses = site.ledger(), COUNTING if include_submitted else APPROVED
     records = [
         record
         for case in site.cases
@@ -93,7 +94,7 @@ def export_labels(
     rows = [_row_of(record) for record in records]
     rows = rows if names else _pseudonymised(rows)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.parent) as partial:
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=out.parent) as partial:
         folder = Path(partial) / out.name
         (folder / LABELS_FOLDER).mkdir(parents=True)
         for record, row in zip(records, rows, strict=True):

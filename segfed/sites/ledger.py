@@ -246,6 +246,10 @@ class Ledger:
         self._check_files()
         return ChainEnds(**ends)
 
+    def hashes(self) -> frozenset[str]:
+        """The hash of every row of every chain, as it is stored; `verify` recomputes them."""
+        return frozenset(row["hash"] for table in _TABLES for row in self._rows(table))
+
     def label_path(self, sha256: str) -> Path:
         """Where the label or proposal of this hash lies."""
         return self.path.parent / "labels" / f"{sha256}.nii.gz"

@@ -12,6 +12,7 @@ import numpy as np
 from segfed.errors import ConfigError, LedgerError
 from segfed.files import sha256_bytes
 from segfed.protocol import Arm
+from segfed.sites.accounts import read_accounts
 from segfed.sites.records import Assignment, NewAssignment
 from segfed.sites.site import Site
 
@@ -44,8 +45,7 @@ def plan_readings(
         twice_by_hand: Cases that two readers draw by hand; the one assigned first, at random,
             makes the reference.
         design: Parallel or crossover.
-        washout_days: In a crossover, days between a case's first submission and its second
-            reading.
+        washout_days: In a crossover, days between a case's first label and its second reading.
         rng: Draws everything.
         name: Recorded with every assignment.
     """
@@ -86,7 +86,7 @@ def assign_study(
 
     Args:
         site: The site; each site is drawn by itself and so balanced in itself.
-        readers: Names under which the readers log in.
+        readers: Names under which the readers log in; at a site with accounts, theirs.
         design: Parallel or crossover; see `plan_readings`.
         seed: Of the draw.
         washout_days: In a crossover, days between the two readings of a case.
@@ -97,7 +97,7 @@ def assign_study(
         ConfigError: If the readers or the washout make no study, or no case is left to assign.
         LedgerError: If there are assignments already and ``add`` is not given.
     """
-    _check_readers(readers, at_least=2 if double_read_test else 1)
+    _check_readers(site, readers, at_least=2 if double_read_test else 1)
     if not washout_days >= 0:
         raise ConfigError(f"Found a washout of {washout_days} days; expected 0 or more. Change it.")
     ledger = site.ledger()
@@ -153,11 +153,19 @@ def _deal(
     return [(case, *hand) for case, hand in zip(cases, cycle(hands), strict=False)]
 
 
-def _check_readers(readers: Sequence[str], *, at_least: int) -> None:
-    """Refuse too few readers, and one who is named twice or has no name."""
+def _check_readers(site: Site, readers: Sequence[str], *, at_least: int) -> None:
+    """Refuse too few readers, one who is named twice or not at all, and one who cannot log in."""
     twice = [name for name, count in Counter(readers).items() if count > 1]
     if twice or not all(readers) or len(readers) < at_least:
         raise ConfigError(
             f"Found the readers {list(readers)}; expected {at_least} or more different names"
             f"{', because a test case is read by two' if at_least > 1 else ''}. Correct --readers."
+        )
+    accounts = read_accounts(site.folder)
+    strangers = [name for name in readers if name not in accounts]
+    if accounts and strangers:
+        raise ConfigError(
+            f"Found the readers {', '.join(strangers)} without an account at site {site.name}; "
+            f"expected some of {', '.join(accounts)}, because nobody else can log in. Correct "
+            "--readers, or add accounts with `segfed label user add`."
         )

@@ -36,28 +36,24 @@ def readings_of(
     """How far assignments are, in their order.
 
     An assignment belongs to a reader, case and period; a later one for the same three replaces
-    an earlier one. A second period becomes available its washout after the first submission of
-    the period before it.
+    an earlier one. A second period becomes available its washout after the label of the period
+    before it, which counts anew from a better label: making it, the reader saw the case again.
 
     Args:
         assignments: Any readers' assignments, oldest first.
         records: The same readers' labels, oldest first.
     """
     in_force = {(a.reader, a.case_id, a.period): a for a in assignments}
-    newest: dict[int | None, LabelRecord] = {}
-    first: dict[int | None, datetime] = {}
-    for record in records:
-        newest[record.assignment] = record
-        first[record.assignment] = min(
-            record.submitted_at, first.get(record.assignment, record.submitted_at)
-        )
+    newest = {record.assignment: record for record in records}
 
     def available_at(assignment: Assignment) -> datetime | None:
         before = in_force.get((assignment.reader, assignment.case_id, assignment.period - 1))
         if before is None:
             return assignment.assigned_at
-        submitted_at = first.get(before.assignment_id)
-        return submitted_at and submitted_at + timedelta(days=assignment.washout_days)
+        label = newest.get(before.assignment_id)
+        if label is None or label.status in TO_REDO:
+            return None
+        return label.submitted_at + timedelta(days=assignment.washout_days)
 
     ordered = sorted(in_force.values(), key=lambda a: a.assignment_id)
     return tuple(Reading(a, newest.get(a.assignment_id), available_at(a)) for a in ordered)

@@ -87,7 +87,7 @@ class NewAssignment:
     arm: Arm
     period: int = 1
     washout_days: float = 0.0
-    """Days that must lie between the earlier period's first submission and this reading."""
+    """Days that must lie between the earlier period's label and this reading."""
 
     design: str = ""
     """How the assignment was drawn: ``crossover, seed 7``; empty for one made by itself."""
@@ -156,12 +156,10 @@ EVENTS = ChainedTable(
 
 
 def row_of(new: NewLabel) -> dict[str, Any]:
-    """A caller's part of a record as SQLite gives it back, so that its hash can be recomputed."""
+    """A caller's part of a record, with its times as texts."""
     row = asdict(new)
     for name in ("opened_at", "submitted_at", "reviewed_at"):
         row[name] = row[name] and utc_text(row[name], name)
-    for name in ("active_seconds", "changed_fraction"):
-        row[name] = row[name] if row[name] is None else float(row[name])
     return row
 
 

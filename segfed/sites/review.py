@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Literal
 
 from segfed.errors import CaseError, LedgerError
 from segfed.protocol import Arm
+from segfed.sites.accounts import may_act_as, read_accounts
 from segfed.sites.labels import origin_arm
 from segfed.sites.records import TO_REDO, LabelRecord, NewLabel
 from segfed.sites.site import Site
 
 Decision = Literal["approved", "rejected", "reopened"]
-
-REVIEWER_ROLES = ("reviewer", "admin")
 
 
 def review_label(
@@ -26,7 +24,6 @@ def review_label(
     reviewer: str,
     reader: str | None = None,
     arm: Arm | None = None,
-    roles: Mapping[str, str] | None = None,
     at: datetime | None = None,
 ) -> LabelRecord:
     """Record a decision about the newest label of a case.
@@ -39,11 +36,10 @@ def review_label(
         site: The site, as loaded.
         case_id: The case.
         decision: What becomes of the label.
-        reviewer: Who decides; never the label's own reader.
+        reviewer: Who decides; never the label's own reader. At a site with accounts one with the
+            role for it; elsewhere whoever can write into the site's folder.
         reader: Whose label; may be left out where only one reader has one.
         arm: Which arm's label; may be left out where there is only one.
-        roles: Role of every account; None at a site without accounts, where everybody who can
-            write into its folder may review.
         at: The time of the decision; now, unless stated.
 
     Raises:
@@ -51,7 +47,7 @@ def review_label(
         LedgerError: If the reviewer may not decide, the label has that status already, its origin
             contradicts its arm and it should be approved, or a newer one came in meanwhile.
     """
-    _check_reviewer(reviewer, roles)
+    _check_reviewer(site, reviewer)
     record = _label_meant(site, case_id, reader=reader, arm=arm)
     if record.reader == reviewer:
         raise LedgerError(
@@ -79,13 +75,15 @@ def review_label(
     return site.ledger().append(decided, replacing=record.record_id)
 
 
-def _check_reviewer(name: str, roles: Mapping[str, str] | None) -> None:
+def _check_reviewer(site: Site, name: str) -> None:
     """Refuse somebody whose account may not review."""
-    if roles is not None and roles.get(name) not in REVIEWER_ROLES:
-        found = f"with the role {roles[name]}" if name in roles else "without an account"
+    accounts = read_accounts(site.folder)
+    account = accounts.get(name)
+    if accounts and (account is None or not may_act_as(account.role, "reviewer")):
+        found = f"with the role {account.role}" if account else "without an account"
         raise LedgerError(
-            f"Found {name!r} {found}; expected one with the role {' or '.join(REVIEWER_ROLES)} to "
-            "review labels. Name one with --reviewer, or change the account's role."
+            f"Found {name!r} {found}; expected one with the role reviewer or admin to review "
+            "labels. Name one with --reviewer, or run `segfed label user role`."
         )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 from segfed.errors import ConfigError, TrainingError
 from segfed.protocol import Arm
 from segfed.sites import LabelledCase, Site, approved_labels
 from segfed.sites.records import APPROVED, COUNTING
+from segfed.study.preflight import VALIDATION_ARM
 from segfed.study.resumable import Budget
 
 DEFAULT_BUDGET = Budget(steps=None, seconds=30 * 60.0)
@@ -48,11 +48,14 @@ def labels_to_train_on(site: Site, choice: Choice) -> TrainingLabels:
     """The labels that a site's own training would use, checked.
 
     Only cases of the training split are trained on, and only those of the validation split chosen
-    by. In both, a case without an approved label is left out.
+    by; the latter are drawn by hand, whatever is trained on. In both, a case without an approved
+    label is left out. So is a training case for which a reader is still to get a proposal, as in
+    the second period of a crossover: no model proposes for a case that it has seen.
 
     Raises:
         ConfigError: If the site is external, which never trains.
-        TrainingError: If no training case has an approved label.
+        TrainingError: If no training case has an approved label, or readers wait for proposals for
+            all that have one.
         SegfedError: If an image or label is missing, altered or damaged; see `approved_labels`.
     """
     if site.settings.external:
@@ -61,8 +64,19 @@ def labels_to_train_on(site: Site, choice: Choice) -> TrainingLabels:
             "an external site. Train at another site."
         )
     statuses = COUNTING if choice.include_submitted else APPROVED
-    select = partial(approved_labels, site, arms=_ARMS[choice.arm], statuses=statuses)
-    train = select(split="train")
+    approved = approved_labels(site, split="train", arms=_ARMS[choice.arm], statuses=statuses)
+    awaited = {
+        reading.assignment.case_id
+        for reading in site.ledger().readings()
+        if reading.is_pending and reading.assignment.arm == "assisted"
+    }
+    train = tuple(item for item in approved if item.case.case_id not in awaited)
+    if approved and not train:
+        raise TrainingError(
+            f"Site {site.name} has {len(approved)} cases to train on, but a reader is still to get "
+            "a proposal for each of them. Expected at least one that nobody waits for: a model "
+            "that was trained on a case cannot propose for it. Train when the study is done."
+        )
     if not train:
         arm = "" if choice.arm == "mixed" else f"{choice.arm} "
         raise TrainingError(
@@ -70,4 +84,7 @@ def labels_to_train_on(site: Site, choice: Choice) -> TrainingLabels:
             f"has an {' or '.join(statuses)} {arm}label. Expected at least one: let a reviewer "
             "approve the labels that are right."
         )
-    return TrainingLabels(train, select(split="validation"))
+    validation = approved_labels(
+        site, split="validation", arms=(VALIDATION_ARM,), statuses=statuses
+    )
+    return TrainingLabels(train, validation)

@@ -105,8 +105,12 @@ def publish(bundle_folder: Path, site: Site) -> Path:
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=models) as temporary:
             staged = Path(temporary) / "bundle"
             shutil.copytree(bundle_folder, staged)
-            shutil.rmtree(target, ignore_errors=True)
-            staged.rename(target)
+            if target.is_dir():
+                # The server may be reading it: each file is there at any moment, old or new.
+                for path in filter(Path.is_file, staged.rglob("*")):
+                    path.replace(target / path.relative_to(staged))
+            else:
+                staged.rename(target)
     write_text(models / CURRENT_FILE, f"{target.name}\n")
     return target
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -258,12 +259,15 @@ def child_processes(pid: int) -> list[psutil.Process]:
 def test_the_server_answers_while_its_worker_computes_dies_and_ends_with_it(tmp_path):
     site = make_site(tmp_path)
     publish_untrained(site, tmp_path / "bundle")
-    options = {"listen": Listen(), "reader": "ann", "device": "cpu"}
+    left = site.folder / "labels" / ".partial-of-a-killed-server"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
 
-    with running_server(site.folder, **options) as server:
+    with running_server(site.folder, listen=Listen(), reader="ann", device="cpu") as server:
         with httpx.Client(base_url=server.url, timeout=180) as client:
             assert client.post("/infer/bean", params={"image": "case0"}).status_code == 200
             (worker,) = child_processes(server.process.pid)
+            assert not left.exists()
 
             worker.suspend()
             with ThreadPoolExecutor() as readers:
@@ -310,8 +314,7 @@ def test_scores_are_computed_in_the_background_once_somebody_wants_them(tmp_path
 PARENT = """
 import os, signal, sys
 from pathlib import Path
-from segfed.cli.label_server import label_server, running_server
-from segfed.cli.server_folder import temporary_folder
+from segfed.cli.label_server import label_server
 with label_server(Path(sys.argv[1])) as url:
     print(url, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Labels that come in over the network."""
+"""Labels that come in over the network, on their way into the ledger."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from label_app.upload import read_upload
+from label_app.submission import read_upload
 from segfed.errors import GeometryError
 from segfed.volumes import write_label
 from tests.sites_samples import make_grid, make_label, make_site
