@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def connect(path: Path, tables: Sequence[ChainedTable]) -> Iterator[sqlite3.Conn
             sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         ) as connection:
             connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(connection)
             connection.execute("PRAGMA synchronous = FULL")
             _prepare(connection, tables)
             yield connection
@@ -84,7 +85,7 @@ def append(connection: sqlite3.Connection, table: ChainedTable, row: Mapping[str
         f"SELECT hash FROM {table.name} ORDER BY {table.key} DESC LIMIT 1"
     ).fetchone()
     full: Row = {
-        **row,
+        **{name: _as_stored(table.columns[name], value) for name, value in row.items()},
         # Not one more than the last row's: a number that was once given out never comes again.
         table.key: _n_ever_written(connection, table) + 1,
         "previous_hash": last[0] if last else GENESIS,
@@ -95,6 +96,11 @@ def append(connection: sqlite3.Connection, table: ChainedTable, row: Mapping[str
         f"INSERT INTO {table.name} ({columns}) VALUES ({marks})", tuple(full.values())
     )
     return full
+
+
+def _as_stored(kind: str, value: Any) -> Any:
+    """A value as SQLite gives it back, so that its hash can be recomputed: 28 comes as 28.0."""
+    return float(value) if kind.startswith("REAL") and value is not None else value
 
 
 def hash_of(row: Mapping[str, Any], table: ChainedTable) -> str:
@@ -144,6 +150,19 @@ def damage(path: Path, what: str) -> LedgerError:
         f"{path}: {what}; expected an unbroken chain of unchanged rows and label files. Restore "
         "the ledger and the labels folder from a backup."
     )
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log; SQLite itself does not wait for another who switches too."""
+    give_up = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+        time.sleep(0.01)
 
 
 def _n_ever_written(connection: sqlite3.Connection, table: ChainedTable) -> int:

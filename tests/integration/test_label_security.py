@@ -221,6 +221,10 @@ def test_two_readers_at_one_server_keep_their_own_names(server, site, context, t
         ("GET", "/datastore/label?label=case1&tag=final"),
         ("PUT", "/datastore/label?image=case1"),
         ("POST", "/infer/bean?image=case1"),
+        ("GET", "/channels/case5"),
+        ("GET", "/channels/case5/t1"),
+        ("GET", "/train/"),
+        ("POST", "/train/bean"),
     ],
 )
 def test_a_stranger_gets_nothing(stranger, method, path):
@@ -277,7 +281,8 @@ def test_no_page_in_a_browser_gets_an_answer(ann):
     assert not any(name.startswith("access-control") for name in preflight.headers)
 
 
-def test_an_image_is_had_without_a_token_after_it_was_offered(server, ann, stranger):
+def test_an_image_is_had_without_a_token_after_it_was_offered(server, site, ann, stranger):
+    site.ledger().assign("ann", "case2", "manual")
     sample = ann.post("/activelearning/oldest_first", json={}).json()
 
     assert sha256_bytes(download_as_slicer(server, sample["id"])) in sample["checksum"]
