@@ -14,7 +14,7 @@ import SimpleITK as sitk
 import torch
 
 from segfed.engine import Lineage, build_network, load_bundle, make_plan, write_bundle
-from segfed.engine.files import Input, find_inputs, predict_files
+from segfed.engine.files import find_inputs, predict_files
 from segfed.errors import CaseError, ConfigError, GeometryError
 from segfed.sites import load_task
 from segfed.volumes import Grid, Volume, read_label, write_image
