@@ -26,6 +26,11 @@ SUPPORTED_VERSIONS = (PROTOCOL_VERSION,)
 """Versions of the agent's socket that this release speaks; the newest common one is used."""
 
 Arm = Literal["manual", "assisted"]
+"""How a reader was asked to label a case."""
+
+ArmChoice = Literal["manual", "assisted", "mixed"]
+"""Which labels a training takes; ``mixed`` takes one of either arm for each case."""
+
 Split = Literal["warmup", "train", "validation", "test"]
 Verb = Literal["train", "validate"]
 
@@ -38,7 +43,7 @@ class Manifest(Settings):
     plan: dict[str, Any]
     """The resolved network plan, as the engine writes it."""
 
-    arm: Arm
+    arm: ArmChoice
     """Which labels of the training cases count."""
 
     train_split: Split

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segfed.study.models import ModelId, ensemble_models, trained_models, untrained_models
+import pytest
+
+from segfed.study.models import (
+    ModelId,
+    arm_choice,
+    ensemble_models,
+    trained_models,
+    untrained_models,
+)
 from segfed.study.settings import Budget, StudySettings
 
 SETTINGS = StudySettings(
@@ -39,3 +47,9 @@ def test_only_local_models_have_a_folder_for_their_site():
 def test_a_model_in_words_names_what_tells_it_from_others():
     assert str(ModelId("local", "assisted", 1, "b")) == "local b assisted, seed 1"
     assert str(ModelId("untrained", "none", 0, "all")) == "untrained, seed 0"
+
+
+def test_an_arm_that_names_no_labels_is_refused():
+    assert arm_choice("mixed") == "mixed"
+    with pytest.raises(ValueError, match="found arm 'none', expected one of manual"):
+        arm_choice("none")

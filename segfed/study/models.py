@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
+from segfed.protocol import ArmChoice
 from segfed.study.settings import StudySettings
 
 ALL_SITES = "all"
@@ -47,6 +49,21 @@ class ModelId:
         if self.arm != NO_ARM:
             words.append(self.arm)
         return f"{' '.join(words)}, seed {self.seed}"
+
+
+def arm_choice(arm: str) -> ArmChoice:
+    """An arm by its name, as records and folders state it.
+
+    Raises:
+        ValueError: If it names no labels, as that of the untrained network.
+    """
+    choice = next((name for name in get_args(ArmChoice) if name == arm), None)
+    if choice is None:
+        raise ValueError(
+            f"found arm {arm!r}, expected one of {', '.join(get_args(ArmChoice))}; name a model "
+            "that was trained"
+        )
+    return choice
 
 
 def untrained_models(settings: StudySettings) -> tuple[ModelId, ...]:

@@ -20,10 +20,10 @@ from segfed.engine import (
     write_weights,
 )
 from segfed.files import sha256_file, write_bytes, write_json
-from segfed.protocol import Arm, FederationJob, Manifest, RoundRecord
+from segfed.protocol import FederationJob, Manifest, RoundRecord
 from segfed.sites import LabelledCase
 from segfed.study.events import TrainingAdvanced, TrainingFinished, TrainingStarted
-from segfed.study.models import ModelId
+from segfed.study.models import ModelId, arm_choice
 from segfed.study.parallel import threads_per_worker
 from segfed.study.preflight import SiteLabels
 from segfed.study.records import INPUTS_FILE, WEIGHTS_FILE, ModelRecord
@@ -155,12 +155,11 @@ def _steps_taken(records: Sequence[RoundRecord]) -> int:
 
 def _manifest(run: StudyRun, model: ModelId) -> Manifest:
     """What a federated training asks of every site."""
-    arm: Arm = "assisted" if model.arm == "assisted" else "manual"
     return Manifest(
         study=run.settings.name,
         task=run.data.task.name,
         plan=run.plan.model_dump(mode="json"),
-        arm=arm,
+        arm=arm_choice(model.arm),
         train_split=run.settings.train_split,
         seed=model.seed,
         rounds=run.settings.budget.rounds,
