@@ -35,6 +35,11 @@ MANIFEST_KEY = "manifest-sha256"
 """Names the study in Flower's run config, which holds nothing else."""
 
 Arm = Literal["manual", "assisted"]
+"""How a reader was asked to label a case."""
+
+ArmChoice = Literal["manual", "assisted", "mixed"]
+"""Which labels a training takes; ``mixed`` takes one of either arm for each case."""
+
 Split = Literal["warmup", "train", "validation", "test"]
 Verb = Literal["train", "validate"]
 
@@ -47,7 +52,7 @@ class Manifest(Settings):
     plan: dict[str, Any]
     """The resolved network plan, as the engine writes it."""
 
-    arm: Arm
+    arm: ArmChoice
     """Which labels of the training cases count."""
 
     train_split: Split
