@@ -170,7 +170,8 @@ def running_server(
     command = server_command(site_folder, listen=listen, reader=reader, device=device)
     app_folder = _app_folder(site_folder)
     log_path = app_folder / "server.log"
-    log_path.unlink(missing_ok=True)  # another server of this site keeps writing to its own
+    if log_path.exists():  # another server of this site keeps writing to its own
+        log_path.replace(app_folder / "server.previous.log")
     with (
         # Uploads and proposals pass through temporary files: they stay within the site.
         temporary_folder(app_folder) as (temporary, lock),
