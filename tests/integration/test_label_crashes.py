@@ -33,9 +33,9 @@ from tests.sites_samples import SHAPE, make_grid, make_site
 SAVED_CASES = ("case0", "case1", "case2", "case3")
 PROPOSED_CASES = ("case4", "case5")
 BOUND_SECONDS = 180.0
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.05
 WINDOW_SECONDS = 1.0
-"""A kill comes at a random moment within so long: dozens of saves, and a start from end to end."""
+"""A kill comes at a random moment within so long: many saves, or a start from end to end."""
 
 
 @dataclass
@@ -48,6 +48,9 @@ class Readers:
     acknowledged: list[tuple[str, bytes, dict]] = field(default_factory=list)
     proposals: list[tuple[str, str]] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    n_cut: int = 0
+    """Requests that were under way when the server was killed."""
+
     stop: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
@@ -70,8 +73,10 @@ class Readers:
                     if case_id in PROPOSED_CASES:
                         self.propose(client, case_id)
                     self.save(client, case_id, rng.integers(0, 3, SHAPE, dtype=np.uint8))
-                except httpx.TransportError:
+                except httpx.ConnectError:
                     pass  # it was killed, and is asked until another one answers
+                except httpx.TransportError:
+                    self.n_cut += 1
                 self.stop.wait(PAUSE_SECONDS)
 
     def propose(self, client: httpx.Client, case_id: str) -> None:
@@ -153,8 +158,8 @@ def test_a_killed_server_keeps_every_label_that_it_acknowledged(tmp_path, pytest
                 server.start()
                 if index % 5:  # every fifth one dies while it starts
                     wait_until_ready(server.url)
-                if index % 5 == 1:
                     wait_for_another(readers.proposals)
+                    wait_for_another(readers.acknowledged)
                 time.sleep(rng.uniform(0, WINDOW_SECONDS))
                 children += psutil.Process(server.pid).children(recursive=True)
                 server.kill()
@@ -165,8 +170,7 @@ def test_a_killed_server_keeps_every_label_that_it_acknowledged(tmp_path, pytest
         books.check()
 
     books.check_origins()
-    assert len(readers.acknowledged) > 2 * n_kills, "the kills came while labels were saved"
-    assert len(readers.proposals) >= n_kills // 5
+    assert readers.n_cut >= n_kills, "the kills came while the readers were served"
     assert psutil.wait_procs(children, timeout=BOUND_SECONDS)[1] == [], "they outlive the server"
     assert not list((site.folder / "cache" / "label_server").glob(".server-*"))
     remove_leftovers(site.folder / "labels", older_than_seconds=0)
