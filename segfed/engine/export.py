@@ -110,6 +110,7 @@ def _written(
 ) -> float:
     """Write a file, which appears only if it computes what the network does; the difference."""
     network = model.network.cpu().eval()
+    # The first weights are those of the convolution behind the stem.
     channels = next(network.parameters()).shape[1] // network.stem_stride**3
     generator = torch.Generator().manual_seed(0)
     patches = torch.randn((3, channels, *model.plan.patch_voxels), generator=generator)
