@@ -67,6 +67,12 @@ def test_a_study_from_assignment_to_export(site, tmp_path):
     assert len(list((tmp_path / "set" / "labels").iterdir())) == 2
 
 
+def test_assigning_proposals_that_no_model_can_make_is_pointed_out(site):
+    warned = run(label.app, "assign", site.folder, "--readers", "ann", "--seed", "3")
+
+    assert "no published model yet" in warned
+
+
 def test_the_history_says_what_a_label_cost_its_reader(site):
     submitted_at = datetime(2026, 1, 2, 9, 30, tzinfo=UTC)
     submit_label(
