@@ -81,7 +81,7 @@ def _predicted(
     windows: Sequence[Window],
     *,
     device: torch.device,
-    flips: Sequence[Sequence[int]],
+    flips: Sequence[list[int]],
 ) -> Iterator[tuple[Window, torch.Tensor]]:
     """Each window with its class probabilities (K, i, j, k), on the device."""
     for start in range(0, len(windows), _WINDOWS_PER_BATCH):
@@ -94,11 +94,11 @@ def _predicted(
 
 
 def _mean_probability(
-    networks: Sequence[nn.Module], batch: torch.Tensor, flips: Sequence[Sequence[int]]
+    networks: Sequence[nn.Module], batch: torch.Tensor, flips: Sequence[list[int]]
 ) -> torch.Tensor:
     """Class probabilities (B, K, i, j, k), averaged over networks and mirrored images."""
 
-    def probability(network: nn.Module, axes: Sequence[int]) -> torch.Tensor:
+    def probability(network: nn.Module, axes: list[int]) -> torch.Tensor:
         seen = batch.flip(axes) if axes else batch
         with mixed_precision(batch.device):
             logits = network(_without_slow_path(seen))[: len(batch)]
