@@ -8,6 +8,7 @@ from typing import Any
 
 from segfed.errors import ConfigError
 from segfed.evaluation import DEFINITIONS, site_means, worst_site
+from segfed.report.anchoring import summarize_anchoring
 from segfed.report.comparison import compare_arms
 from segfed.report.effort import summarize_effort
 from segfed.report.federation import build_matrix, federated_gain, federation_costs
@@ -20,11 +21,13 @@ from segfed.report.values import (
     estimate,
 )
 from segfed.study.records import (
+    ANCHORING_FILE,
     LABELS_FILE,
     METRICS,
     SCORES_FILE,
     StudyModel,
     StudyRecord,
+    read_anchoring,
     read_labels,
     read_scores,
     read_study,
@@ -88,6 +91,10 @@ def build_report(run_folder: Path) -> dict[str, Any]:
         },
         "comparison": compare_arms(scores, labels, study.settings.evaluation),
         "effort": summarize_effort(labels, n_bootstrap=n_bootstrap),
+        "anchoring": summarize_anchoring(
+            read_anchoring(run_folder / ANCHORING_FILE),
+            tolerance_mm=study.settings.evaluation.error_tolerance_mm,
+        ),
         "federation": federation_costs(run_folder, study),
         "participants": [site.model_dump(mode="json") for site in study.sites],
         "budget_steps": study.budget_steps,
