@@ -94,6 +94,7 @@ def _costs(folder: Path) -> dict[str, Any]:
             for record in rounds
             for site, reason in record.dropped.items()
         ],
+        "suspects": _suspects(rounds),
         "convergence": [
             {
                 "round": record.round,
@@ -103,6 +104,18 @@ def _costs(folder: Path) -> dict[str, Any]:
             for record in rounds
         ],
     }
+
+
+def _suspects(rounds: Sequence[RoundRecord]) -> list[dict[str, Any]]:
+    """Sites whose updates looked wrong: in how many rounds, and why in the first of them."""
+    flagged: dict[str, list[str]] = {}
+    for record in rounds:
+        for site, reason in record.suspects.items():
+            flagged.setdefault(site, []).append(reason)
+    return [
+        {"site": site, "rounds": len(reasons), "reason": reasons[0]}
+        for site, reasons in sorted(flagged.items())
+    ]
 
 
 def _convergence(rounds: Sequence[RoundRecord]) -> float | None:

@@ -68,6 +68,12 @@ def report_warnings(report: dict[str, Any], study: StudyRecord) -> Iterator[str]
                 f"Round {dropped['round']} of the federation ({run['arm']} labels, seed "
                 f"{run['seed']}) went without {dropped['site']}: {dropped['reason']}."
             )
+        for suspect in run["suspects"]:
+            yield (
+                f"In {suspect['rounds']} of {run['rounds']} rounds of the federation ({run['arm']} "
+                f"labels, seed {run['seed']}) the update of {suspect['site']} looked unlike the "
+                f"others: {suspect['reason']}. Ask the site; it is a sign and no proof."
+            )
     for metric in ("dice", "surface_dice"):
         for regime, arms in report[metric].items():
             for arm, structures in arms.items():
