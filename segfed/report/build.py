@@ -9,6 +9,7 @@ from typing import Any
 from segfed.errors import ConfigError
 from segfed.evaluation import DEFINITIONS, site_means, worst_site
 from segfed.report.anchoring import summarize_anchoring
+from segfed.report.cases import list_cases
 from segfed.report.comparison import compare_arms
 from segfed.report.effort import summarize_effort
 from segfed.report.federation import build_matrix, federated_gain, federation_costs
@@ -74,6 +75,7 @@ def build_report(run_folder: Path) -> dict[str, Any]:
         "sites": _by_site(scores, scores.test_sites, n_bootstrap=n_bootstrap),
         "external": _by_site(scores, sorted(scores.external), n_bootstrap=n_bootstrap),
         "external_overall": _overall(scores, sorted(scores.external), n_bootstrap=n_bootstrap),
+        "cases": list_cases(scores),
         "worst_site": _worst_sites(scores),
         "matrix": {
             arm: {name: build_matrix(scores, arm, name) for name in structures} for arm in arms

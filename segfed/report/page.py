@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from segfed.report import run_charts, score_charts, text
+from segfed.report import case_charts, run_charts, score_charts, text
 from segfed.report.pictures import Picture, Pictures
 from segfed.report.values import MEAN_OF_STRUCTURES
 from segfed.report.viewer import VIEWER_FOLDER
@@ -84,6 +84,7 @@ def _charts(report: Mapping[str, Any]) -> dict[str, list[Markup]]:
     comparison = report["comparison"]
     structures = list(report["task"]["structures"])
     primary = comparison["regimes"][comparison["primary_regime"]] if comparison else None
+    cases = report["cases"]["structures"] if report["cases"] else {}
     found: dict[str, list[str | None]] = {
         "regimes": [score_charts.regime_chart(report, structure) for structure in structures],
         "forest": [
@@ -91,6 +92,8 @@ def _charts(report: Mapping[str, Any]) -> dict[str, list[Markup]]:
             for structure in structures
             if primary
         ],
+        "sizes": [case_charts.size_chart(of, name) for name, of in cases.items()],
+        "volumes": [case_charts.agreement_chart(of, name) for name, of in cases.items()],
         "convergence": [run_charts.convergence_chart(report["federation"])],
         "changed": [
             run_charts.strip_chart(

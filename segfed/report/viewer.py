@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -77,19 +78,17 @@ def write_case(
     write_text(path, f"segfedCase({json.dumps(content)});\n")
 
 
-def _as_ras(volume: Volume) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+def _as_ras(volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Voxels with axes that run about right, front and up, and their affine."""
     # As floats, which hold every label and intensity: NIfTI does not know all types of number.
     stored = nib.Nifti1Image(volume.data[0].astype(np.float32), volume.grid.affine)
     turned = nib.as_closest_canonical(stored)
-    return np.asarray(turned.dataobj), np.asarray(turned.affine)
+    return np.asarray(turned.dataobj, dtype=np.float32), np.asarray(turned.affine)
 
 
 def _repeated(
-    voxels: NDArray[np.generic],
-    times: Sequence[int],
-    box: tuple[slice, slice, slice] | None = None,
-) -> NDArray[np.generic]:
+    voxels: NDArray[Any], times: Sequence[int], box: tuple[slice, slice, slice] | None = None
+) -> NDArray[Any]:
     """Each voxel of a part as several along each axis."""
     part = voxels if box is None else voxels[box]
     for axis, count in enumerate(times):

@@ -29,7 +29,10 @@ INPUTS_FILE = "inputs.json"
 """Hashes of everything that the model beside it was made from."""
 
 METRICS = ("dice", "surface_dice", "hd95_mm")
-"""What every model is scored by."""
+"""What every model is scored by; the difference of volumes stands beside it, case by case."""
+
+REFERENCE_VOLUME = "reference_mm3"
+"""The metric that says how large a structure is in the reference."""
 
 
 @dataclass(frozen=True)
