@@ -26,6 +26,7 @@ from segfed.study.records import (
     LABELS_FILE,
     METRICS,
     SCORES_FILE,
+    ModelRecord,
     StudyModel,
     StudyRecord,
     read_anchoring,
@@ -210,7 +211,8 @@ def _against_federated(
 def _runs(study: StudyRecord) -> dict[str, Any]:
     """How many models of which seeds stand behind each regime and arm, and how many are missing."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for model in (*study.models, *study.not_run):
+    models: tuple[ModelRecord | StudyModel, ...] = (*study.models, *study.not_run)
+    for model in models:
         cell = found.setdefault(model.regime, {}).setdefault(
             model.arm, {"n_models": 0, "n_not_run": 0, "seeds": []}
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_low
+from typing import Any
 
 import contourpy
 import nibabel as nib
@@ -264,7 +265,7 @@ def _contour(
     return "".join(paths)
 
 
-def grey_window(voxels: NDArray[np.generic]) -> tuple[float, float]:
+def grey_window(voxels: NDArray[Any]) -> tuple[float, float]:
     """Intensities to show as black and white where a task names none."""
     low, high = np.percentile(voxels, (1, 99.5))
     return float(low), float(high)
