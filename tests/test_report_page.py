@@ -181,7 +181,7 @@ def test_a_run_of_one_arm_without_federation_has_a_page(tmp_path):
     outline(page)
     assert 'id="labels"' not in page
     assert 'id="federation"' not in page
-    assert 'id="cases"' not in page
+    assert 'id="seen"' not in page
 
 
 def test_both_light_and_dark_are_served(page):
