@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import ssl
-import statistics
 import sys
 import tempfile
 import threading
@@ -200,20 +199,17 @@ def findings(site: Site, notes: Notes) -> list[str]:
             found.append(f"record {record.record_id} is another reader's or case's")
         if (record.arm, record.status) != (made, "submitted"):
             found.append(f"record {record.record_id}: {record.origin} in the {record.arm} arm")
-    for name, (before, after) in memory(notes).items():
+    for name, (_, before, *_, after) in memory(notes).items():
         if after > before * (1 + MOST_GROWTH):
             found.append(f"the {name} grew from {before:.0f} to {after:.0f} MB")
     return found
 
 
-def memory(notes: Notes) -> dict[str, tuple[float, float]]:
-    """Median memory in MB in the second tenth of the run, and in the last one."""
-    tenth = max(len(notes.memory_mb) // 10, 1)
-    before, after = notes.memory_mb[tenth : 2 * tenth], notes.memory_mb[-tenth:]
-    return {
-        name: (statistics.median(m[i] for m in before), statistics.median(m[i] for m in after))
-        for i, name in enumerate(("server", "worker"))
-    }
+def memory(notes: Notes) -> dict[str, list[float]]:
+    """Median memory in MB in each tenth of the run, or each second where there are fewer."""
+    tenths = np.array_split(np.array(notes.memory_mb), min(10, len(notes.memory_mb)))
+    medians = [np.median(tenth, axis=0) for tenth in tenths]
+    return {name: [float(m[i]) for m in medians] for i, name in enumerate(("server", "worker"))}
 
 
 def main() -> int:
@@ -239,8 +235,8 @@ def main() -> int:
         times = np.array(getattr(notes, f"{what}_seconds")) * 1000
         p50, p95 = np.percentile(times, [50, 95])
         print(f"{what}: n {len(times)}, p50 {p50:.0f}, p95 {p95:.0f}, max {times.max():.0f} ms")
-    for what, (before, after) in memory(notes).items():
-        print(f"memory of the {what}: {before:.0f} MB at first, {after:.0f} MB at the end")
+    for what, tenths in memory(notes).items():
+        print(f"MB of the {what} in each tenth of the run:", *(f"{mb:.0f}" for mb in tenths))
     print("\n".join(found) or "nothing lost, nothing twice, the ledger verifies")
     return 1 if found else 0
 
