@@ -67,7 +67,7 @@ class Notes:
     save_seconds: list[float] = field(default_factory=list)
     info_seconds: list[float] = field(default_factory=list)
     memory_mb: list[tuple[float, float]] = field(default_factory=list)
-    """Server and worker, once a second."""
+    """Server and worker, once a second from the first corrected proposal on."""
 
     failures: list[str] = field(default_factory=list)
 
@@ -132,7 +132,8 @@ def watch(
         start = time.perf_counter()
         client.info()
         notes.info_seconds.append(time.perf_counter() - start)
-        if time.monotonic() >= next_look:
+        is_steady = any(saved["origin"] != "manual" for saved in notes.saved)
+        if is_steady and time.monotonic() >= next_look:
             next_look = time.monotonic() + 1
             server_mb = rss_mb(psutil.Process(server.process.pid))
             worker_mb = sum(map(rss_mb, child_processes(server.process.pid)))
@@ -199,6 +200,8 @@ def findings(site: Site, notes: Notes) -> list[str]:
             found.append(f"record {record.record_id} is another reader's or case's")
         if (record.arm, record.status) != (made, "submitted"):
             found.append(f"record {record.record_id}: {record.origin} in the {record.arm} arm")
+    if not memory(notes):
+        found.append("too short to tell whether memory grows: give it more minutes")
     for name, (_, before, *_, after) in memory(notes).items():
         if after > before * (1 + MOST_GROWTH):
             found.append(f"the {name} grew from {before:.0f} to {after:.0f} MB")
@@ -206,8 +209,10 @@ def findings(site: Site, notes: Notes) -> list[str]:
 
 
 def memory(notes: Notes) -> dict[str, list[float]]:
-    """Median memory in MB in each tenth of the run, or each second where there are fewer."""
-    tenths = np.array_split(np.array(notes.memory_mb), min(10, len(notes.memory_mb)))
+    """Median memory in MB in each tenth of the run; nothing if it was too short to tell."""
+    if len(notes.memory_mb) < 10:
+        return {}
+    tenths = np.array_split(np.array(notes.memory_mb), 10)
     medians = [np.median(tenth, axis=0) for tenth in tenths]
     return {name: [float(m[i]) for m in medians] for i, name in enumerate(("server", "worker"))}
 
