@@ -2,6 +2,7 @@
 #   make demo [TASK=kidney_tumor|brain_tumor]   the whole loop on synthetic hospitals, with a report
 #   make test                                   all tests, with coverage
 #   make hippocampus DATA=Task04_Hippocampus    a federation on real data from the Medical Segmentation Decathlon
+#   make soak                                   every fault of the federation's test suite, which takes minutes
 #   make check                                  format, lint, types, import layers, unit tests
 
 SHELL := /bin/bash
@@ -11,7 +12,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup demo hippocampus test check bench clean
+.PHONY: setup demo hippocampus test soak check bench clean
 
 setup: $(READY)
 
@@ -35,6 +36,9 @@ hippocampus: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+soak: $(READY)
+	$(BIN)/python -m pytest -m "soak or not soak" tests/integration/faults
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -43,7 +43,7 @@ def output(of):
 
 
 def test_a_program_that_ends_is_started_again_and_its_last_words_are_told(tmp_path, story):
-    dying = program(tmp_path, "print('no such luck'); raise SystemExit(3)")
+    dying = program(tmp_path, "print('\\x1b[91mno such luck\\x1b[0m'); raise SystemExit(3)")
 
     with Supervisor([dying], say=story.append) as supervisor:
         until(lambda: supervisor.look() or output(dying).count("luck") >= 2)

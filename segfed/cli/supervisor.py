@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.text import Text
+
 from segfed.cli.processes import die_with_parent
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0
@@ -151,8 +153,9 @@ def _last_line(log: Path) -> str:
     """The end of a log that says most in few words."""
     with log.open("rb") as handle:
         handle.seek(max(0, log.stat().st_size - 4096))
-        lines = handle.read().decode("utf-8", errors="replace").split("\n")
-    return next((line.strip()[:200] for line in reversed(lines) if line.strip()), "it said nothing")
+        text = Text.from_ansi(handle.read().decode("utf-8", errors="replace")).plain
+    lines = [line.strip() for line in text.splitlines()]
+    return next((line[:200] for line in reversed(lines) if line), "it said nothing")
 
 
 def _pauses() -> Iterator[float]:
