@@ -35,6 +35,11 @@ MANIFEST_KEY = "manifest-sha256"
 """Names the study in Flower's run config, which holds nothing else."""
 
 Arm = Literal["manual", "assisted"]
+"""How a reader was asked to label a case."""
+
+ArmChoice = Literal["manual", "assisted", "mixed"]
+"""Which labels a training takes; ``mixed`` takes one of either arm for each case."""
+
 Split = Literal["warmup", "train", "validation", "test"]
 Verb = Literal["train", "validate"]
 
@@ -47,7 +52,7 @@ class Manifest(Settings):
     plan: dict[str, Any]
     """The resolved network plan, as the engine writes it."""
 
-    arm: Arm
+    arm: ArmChoice
     """Which labels of the training cases count."""
 
     train_split: Split
@@ -286,13 +291,17 @@ class RoundRecord(Settings):
 
     sites: dict[str, dict[str, float | None]]
     """Per site: ``n_cases``, ``n_validation_cases``, ``steps``, ``loss``, ``seconds`` (training
-    and validation), ``update_norm``, ``bytes_down``, ``bytes_up``, Dice values; None where a site
-    did not state it."""
+    and validation), ``update_norm``, ``bytes_down``, ``bytes_up``, Dice values, and how its update
+    lies to the others' (``norm_ratio``, ``cosine``, ``nearest_distance``); None where a site did
+    not state it."""
 
     seconds: float
 
     dropped: dict[str, str] = Field(default_factory=dict)
     """Sites whose update or metrics do not count in this round, and why."""
+
+    suspects: dict[str, str] = Field(default_factory=dict)
+    """Sites whose update looked wrong beside the others', and why: a reason to ask, no proof."""
 
 
 class FederationState(Settings):
