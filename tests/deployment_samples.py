@@ -33,7 +33,7 @@ from tests.agent_samples import (
 )
 
 SITES = ("north", "southern")
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 300.0
 _SEGFED = (sys.executable, "-c", "from segfed.cli import main; main()", "federate")
 
 
@@ -180,7 +180,7 @@ def submit(federation: Federation, study: Path, *options: str) -> subprocess.Com
         [*_SEGFED, "submit", str(federation.kit), str(study), *options],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=500,
         check=False,
     )
 
@@ -194,14 +194,15 @@ def killed_in_round(
         federation: Server and sites, running.
         study: The signed study.
         number: The round, counted from 1; a relay is at work when the process is killed.
-        victim: Text in the command line of the process.
+        victim: Text in the command line of the process; the last one started is killed.
     """
     outcome: list[subprocess.CompletedProcess[str]] = []
     submission = threading.Thread(target=lambda: outcome.append(submit(federation, study)))
     submission.start()
-    until(lambda: len(rounds_done(federation, study)) == number - 1 and processes("flwr-clientapp"))
-    until(lambda: processes(victim))
-    processes(victim)[0].kill()
+    until(lambda: len(rounds_done(federation, study)) == number - 1)
+    before = set(processes("flwr-clientapp"))  # may still be on their way out
+    until(lambda: set(processes("flwr-clientapp")) - before)
+    max(processes(victim), key=psutil.Process.create_time).kill()
     submission.join()
     return outcome[0]
 

@@ -26,24 +26,24 @@ def federation(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("name", "victim"),
+    ("name", "victim", "number"),
     [
-        ("server", "flower-superlink"),
-        pytest.param("agent", "federate agent", marks=pytest.mark.soak),
-        pytest.param("relay", "flwr-clientapp", marks=pytest.mark.soak),
-        pytest.param("node", "flower-supernode", marks=pytest.mark.soak),
+        ("server", "flower-superlink", 2),
+        pytest.param("agent", "federate agent", 1, marks=pytest.mark.soak),
+        pytest.param("relay", "flwr-clientapp", 1, marks=pytest.mark.soak),
+        pytest.param("node", "flower-supernode", 1, marks=pytest.mark.soak),
     ],
 )
-def test_a_killed_process_costs_at_most_its_round(federation, tmp_path, name, victim):
+def test_a_killed_process_costs_at_most_its_round(federation, tmp_path, name, victim, number):
     study = signed_study(
         federation,
         name=name,
-        rounds=2,
+        rounds=number,
         steps_per_round=STEPS,
         federation={"round_deadline_seconds": 90},
     )
 
-    done = killed_in_round(federation, study, number=2, victim=victim)
+    done = killed_in_round(federation, study, number=number, victim=victim)
     if done.returncode != 0:
         done = submit(federation, study, "--resume")
 
