@@ -10,6 +10,7 @@
   - WeightsError     network weights are damaged, not finite, or made for another network
   - TrainingError    training cannot start or cannot go on
   - FederationError  a federated run cannot start or did not finish
+  - PrivacyError     a step of secure aggregation is refused, or its result cannot be right
   - ServerError      the label server does not start, or answers with an error
 """
 
@@ -52,6 +53,10 @@ class TrainingError(SegfedError, RuntimeError):
 
 class FederationError(SegfedError, RuntimeError):
     """A federated run cannot start or did not finish."""
+
+
+class PrivacyError(SegfedError, RuntimeError):
+    """A step of secure aggregation is refused, or its result cannot be right."""
 
 
 class ServerError(SegfedError, RuntimeError):
