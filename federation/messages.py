@@ -87,6 +87,8 @@ def read_request(message: Message, verb: Verb) -> RoundRequest:
         body = save(read_arrays(content)) if isinstance(content, ArrayRecord) else content
     except (TypeError, ValueError, SafetensorError):
         raise AgentError(AgentErrorCode.WEIGHTS_UNUSABLE) from None
+    if not isinstance(body, bytes):
+        raise AgentError(AgentErrorCode.PROTOCOL_MISMATCH)
     return RoundRequest(manifest_sha256, round_number, verb, body, ttl_seconds=message.metadata.ttl)
 
 
