@@ -1,12 +1,12 @@
 """What planted hostile sites do to a federation, and how many of them are noticed.
 
-    python benchmarks/robustness.py RESULTS.jsonl [--seeds 0 1 2 3 4] [--layouts 1/4 2/6]
+    python benchmarks/robustness.py RESULTS.jsonl [--seeds 0 1 2] [--layouts 1/4] [--rounds 6]
     python benchmarks/robustness.py RESULTS.jsonl --summary
 
 Small networks train for real on synthetic volumes, each site with a scanner of its own, and the
 updates go through the server's own spool, scores, flags and aggregation. Flower's messages, which
 carry updates unchanged, are left out. One run is a line of RESULTS.jsonl; runs that are there
-already are not repeated.
+already are not repeated, so take another file for another number of rounds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from segfed.engine.loss import segmentation_loss
 from segfed.engine.network import UNet
 from segfed.rules import FederationRules
 
-SIZE, N_CASES, N_TEST, ROUNDS, STEPS = 16, 8, 6, 6, 10
+SIZE, N_CASES, N_TEST, STEPS = 16, 8, 6, 10
 FEATURES, LEARNING_RATE = (8, 16), 5e-3
 STRUCTURES = ((1, 2), (2,))
 """Organ with lesion, and lesion: overlapping, as in the project's own tasks."""
@@ -153,7 +153,7 @@ def sent(
     return {name: model[name] + length * (trained[name] - model[name]) for name in model}
 
 
-def run(attack: str, layout: str, seed: int, defence: str) -> dict[str, Any]:
+def run(attack: str, layout: str, seed: int, defence: str, *, n_rounds: int) -> dict[str, Any]:
     """One federation; with attack ``absent`` the hostile sites are not there at all."""
     n_hostile, n_sites = map(int, layout.split("/"))
     n_honest = n_sites - n_hostile
@@ -174,7 +174,7 @@ def run(attack: str, layout: str, seed: int, defence: str) -> dict[str, Any]:
     model = dict(sorted(model.items()))
     rng = np.random.default_rng([seed, 99])
     rounds = []
-    for _ in range(ROUNDS):
+    for _ in range(n_rounds):
         updates = {name: site.train(model) for name, site in sites.items()}
         for name in hostile:
             updates[name] = sent(
@@ -301,6 +301,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--layouts", nargs="+", default=["1/4", "2/6"])
     parser.add_argument("--defences", nargs="+", default=list(DEFENCES), choices=list(DEFENCES))
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--summary", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -312,7 +313,7 @@ def main() -> None:
     for key in runs(arguments.seeds, arguments.layouts, arguments.defences):
         if key not in known:
             with arguments.results.open("a") as handle:
-                handle.write(json.dumps(run(*key)) + "\n")
+                handle.write(json.dumps(run(*key, n_rounds=arguments.rounds)) + "\n")
 
 
 if __name__ == "__main__":
