@@ -25,7 +25,21 @@ PROTOCOL_VERSION = 1
 SUPPORTED_VERSIONS = (PROTOCOL_VERSION,)
 """Versions of the agent's socket that this release speaks; the newest common one is used."""
 
+SERVER_FOLDER_VARIABLE = "SEGFED_SERVER_FOLDER"
+"""The folder of a federation's server, in the environment of the processes that it starts."""
+
+SOCKET_KEY = "agent-socket"
+"""Names the socket of a site's agent in the configuration of the site's own node."""
+
+MANIFEST_KEY = "manifest-sha256"
+"""Names the study in Flower's run config, which holds nothing else."""
+
 Arm = Literal["manual", "assisted"]
+"""How a reader was asked to label a case."""
+
+ArmChoice = Literal["manual", "assisted", "mixed"]
+"""Which labels a training takes; ``mixed`` takes one of either arm for each case."""
+
 Split = Literal["warmup", "train", "validation", "test"]
 Stage = Literal["keys", "shares", "mask", "unmask"]
 """Stages of secure aggregation, in order, between ``train`` and ``validate``."""
@@ -42,7 +56,7 @@ class Manifest(Settings):
     plan: dict[str, Any]
     """The resolved network plan, as the engine writes it."""
 
-    arm: Arm
+    arm: ArmChoice
     """Which labels of the training cases count."""
 
     train_split: Split
@@ -225,6 +239,61 @@ class FederationJob(Settings):
     device: str = "auto"
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads that compute on the CPU; as many as there are cores unless stated."""
+
+
+class ServerJob(Settings):
+    """``job.json`` of a submitted study, in the server's own folder; no site ever sees it."""
+
+    manifest: Manifest
+    sites: dict[str, int]
+    """Number of each site's node, as the server itself registered it: names cannot be forged."""
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Where the server keeps what belongs to one submitted study."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, server_folder: Path, manifest_sha256: str) -> StudyFolder:
+        """The folder of a study that has this manifest."""
+        return cls(server_folder / "studies" / manifest_sha256)
+
+    @property
+    def job(self) -> Path:
+        """``ServerJob`` as JSON."""
+        return self.root / "job.json"
+
+    @property
+    def start(self) -> Path:
+        """Safetensors from which round 1 starts."""
+        return self.root / "start.safetensors"
+
+    @property
+    def run(self) -> Path:
+        """The run folder."""
+        return self.root / "run"
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the one process that works on the run."""
+        return self.root / "server.lock"
+
+    @property
+    def run_id(self) -> Path:
+        """Flower's number of the last run."""
+        return self.root / "run_id"
+
+    @property
+    def begun(self) -> Path:
+        """Flower's number of the last run whose process has begun."""
+        return self.root / "begun"
+
+    @property
+    def problem(self) -> Path:
+        """Why the last process failed; missing where it did not."""
+        return self.root / "problem.txt"
 
 
 class RoundRecord(Settings):

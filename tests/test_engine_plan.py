@@ -51,3 +51,28 @@ def test_a_patch_that_shrinks_to_one_voxel_is_refused():
 def test_a_plan_without_a_part_is_refused():
     with pytest.raises(ConfigError, match="channels"):
         read_plan({"task": "pebble"})
+
+
+def test_a_plan_without_strides_is_the_same_bytes_as_before_there_were_any():
+    # Its hash is what hospitals approved, and what results are stored under.
+    assert "strides" not in sample_plan().model_dump(mode="json")
+    assert sample_plan().kernels == ((3, 3, 3), (3, 3, 3))
+
+
+def test_across_thick_slices_convolutions_begin_where_voxels_are_about_cubes():
+    # Voxels of 1 x 1 x 5, then 2 x 2 x 5, then 4 x 4 x 5 mm: only 5 is less than 2 x 4
+    plan = sample_plan(
+        spacing_mm=(1, 1, 5),
+        features=(4, 4, 4, 4),
+        strides=((2, 2, 1), (2, 2, 1), (2, 2, 2)),
+        patch_voxels=(32, 32, 4),
+    )
+
+    assert plan.kernels == ((3, 3, 1), (3, 3, 1), (3, 3, 3), (3, 3, 3))
+    assert read_plan(plan.model_dump(mode="json")) == plan
+
+
+def test_one_slice_is_still_looked_at_by_the_coarsest_level():
+    plan = sample_plan(spacing_mm=(1, 1, 10), strides=((2, 2, 1),), patch_voxels=(16, 16, 1))
+
+    assert plan.kernels == ((3, 3, 1), (3, 3, 3))

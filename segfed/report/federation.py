@@ -37,10 +37,9 @@ def federated_gain(
     """The federated model against the local ones, and the share of the gap to pooling it closes.
 
     Returns:
-        None where the run lacks local or federated models of this arm.
+        None where no seed of this arm has all local models and the federated one.
     """
-    regimes = {regime for regime, arms in scores.regimes().items() if arm in arms}
-    if not {"local", "federated"} <= regimes:
+    if not scores.shared_seeds(("local", arm), ("federated", arm)):
         return None
     matrix = _matrix(scores, arm, structure)
     members = [site for site in scores.train_sites("local", arm) if site in matrix]
@@ -49,7 +48,7 @@ def federated_gain(
     mean = these_sites(federated, seed=0, n_bootstrap=n_bootstrap).mean
     global_score = math.nan if mean is None else mean
     share = None
-    if "pooled" in regimes:
+    if scores.shared_seeds(("local", arm), ("pooled", arm), ("federated", arm)):
         same = scores.comparable(
             ("local", arm), ("pooled", arm), ("federated", arm), structure=structure
         )
