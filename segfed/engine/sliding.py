@@ -81,7 +81,7 @@ def _predicted(
     windows: Sequence[Window],
     *,
     device: torch.device,
-    flips: Sequence[list[int]],
+    flips: Sequence[Sequence[int]],
 ) -> Iterator[tuple[Window, torch.Tensor]]:
     """Each window with its class probabilities (K, i, j, k), on the device."""
     for start in range(0, len(windows), _WINDOWS_PER_BATCH):
@@ -94,16 +94,16 @@ def _predicted(
 
 
 def _mean_probability(
-    networks: Sequence[nn.Module], batch: torch.Tensor, flips: Sequence[list[int]]
+    networks: Sequence[nn.Module], batch: torch.Tensor, flips: Sequence[Sequence[int]]
 ) -> torch.Tensor:
     """Class probabilities (B, K, i, j, k), averaged over networks and mirrored images."""
 
-    def probability(network: nn.Module, axes: list[int]) -> torch.Tensor:
-        seen = batch.flip(axes) if axes else batch
+    def probability(network: nn.Module, axes: Sequence[int]) -> torch.Tensor:
+        seen = batch.flip(tuple(axes)) if axes else batch
         with mixed_precision(batch.device):
             logits = network(_without_slow_path(seen))[: len(batch)]
         found: torch.Tensor = logits.float().softmax(dim=1)
-        return found.flip(axes) if axes else found
+        return found.flip(tuple(axes)) if axes else found
 
     each = itertools.starmap(probability, itertools.product(networks, flips))
     total = next(each)
