@@ -87,7 +87,7 @@ def make_federation(folder: Path, *, sites: tuple[str, ...] = SITES) -> Federati
     return Federation(folder)
 
 
-def signed_study(federation: Federation, *, name: str = "beans", **changes: object) -> Path:
+def signed_study(federation: Federation, /, *, name: str = "beans", **changes: object) -> Path:
     """A study that its owner signed and every site approved."""
     folder = federation.folder
     manifest = bean_manifest(folder, study=name, bundle_sha256=code_sha256(), **changes)
