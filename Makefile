@@ -2,7 +2,8 @@
 #   make demo [TASK=kidney_tumor|brain_tumor]   the whole loop on synthetic hospitals, with a report
 #   make test                                   all tests, with coverage
 #   make hippocampus DATA=Task04_Hippocampus    a federation on real data from the Medical Segmentation Decathlon
-#   make soak [MINUTES=10] [KILLS=200]          16 annotators at one label server, then a server that is killed over and over
+#   make soak [MINUTES=10] [KILLS=200]          16 annotators at one label server, a server that is killed over and over, then every
+#                                               fault of a federation across processes
 #   make check                                  format, lint, types, import layers, unit tests
 
 SHELL := /bin/bash
@@ -42,6 +43,7 @@ test: $(READY)
 soak: $(READY)
 	$(BIN)/python -m benchmarks.soak.label_annotators --minutes $(MINUTES)
 	$(BIN)/python -m pytest tests/integration/test_label_crashes.py --kills $(KILLS)
+	$(BIN)/python -m pytest -m "soak or not soak" tests/integration/faults
 
 check: $(READY)
 	$(BIN)/ruff format --check .

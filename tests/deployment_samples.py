@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from tests.agent_samples import (
 )
 
 SITES = ("north", "southern")
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 300.0
 _SEGFED = (sys.executable, "-c", "from segfed.cli import main; main()", "federate")
 
 
@@ -179,9 +180,37 @@ def submit(federation: Federation, study: Path, *options: str) -> subprocess.Com
         [*_SEGFED, "submit", str(federation.kit), str(study), *options],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=500,
         check=False,
     )
+
+
+def killed_in_round(
+    federation: Federation, study: Path, *, number: int, victim: str
+) -> subprocess.CompletedProcess[str]:
+    """Submit a study, kill -9 a process while a round is on, and wait for the end.
+
+    Args:
+        federation: Server and sites, running.
+        study: The signed study.
+        number: The round, counted from 1; a relay is at work when the process is killed.
+        victim: Text in the command line of the process; the last one started is killed.
+    """
+    outcome: list[subprocess.CompletedProcess[str]] = []
+    submission = threading.Thread(target=lambda: outcome.append(submit(federation, study)))
+    submission.start()
+    until(lambda: len(rounds_done(federation, study)) == number - 1)
+    before = set(processes("flwr-clientapp"))  # may still be on their way out
+    until(lambda: set(processes("flwr-clientapp")) - before)
+    max(processes(victim), key=psutil.Process.create_time).kill()
+    submission.join()
+    return outcome[0]
+
+
+def final_weights(federation: Federation, study: Path) -> bytes:
+    """The last round's weights, as the server wrote them."""
+    last = f"round_{manifest_of(study).rounds:03d}.safetensors"
+    return (run_folder(federation, study).run / last).read_bytes()
 
 
 def rounds_done(federation: Federation, study: Path) -> list[RoundRecord]:
@@ -194,12 +223,12 @@ def rounds_done(federation: Federation, study: Path) -> list[RoundRecord]:
     return [RoundRecord.model_validate_json(line) for line in lines[:done]]
 
 
-def processes(name: str) -> list[psutil.Process]:
-    """Processes that this one started, directly or not, whose command line begins with a word."""
+def processes(text: str) -> list[psutil.Process]:
+    """Processes that this one started, directly or not, with a text in their command line."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if any(name in word for word in process.cmdline()[:3]):
+            if text in " ".join(process.cmdline()):
                 found.append(process)
     return found
 

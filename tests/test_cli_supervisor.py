@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import signal
@@ -43,12 +44,33 @@ def output(of):
 
 
 def test_a_program_that_ends_is_started_again_and_its_last_words_are_told(tmp_path, story):
-    dying = program(tmp_path, "print('no such luck'); raise SystemExit(3)")
+    dying = program(tmp_path, "print('\\x1b[91mno such luck\\x1b[0m'); raise SystemExit(3)")
 
     with Supervisor([dying], say=story.append) as supervisor:
         until(lambda: supervisor.look() or output(dying).count("luck") >= 2)
 
     assert "node ended with exit code 3 (no such luck); it starts again in 0 s." in story
+
+
+def test_a_program_may_have_a_better_line_than_its_last(tmp_path, story):
+    code = "print('details = no such key'); print('RuntimeError'); raise SystemExit(1)"
+    dying = dataclasses.replace(program(tmp_path, code), reason="details =")
+
+    with Supervisor([dying], say=story.append) as supervisor:
+        until(lambda: supervisor.look() or output(dying).count("details") >= 2)
+
+    assert "node ended with exit code 1 (details = no such key); it starts again in 0 s." in story
+
+
+def test_an_earlier_run_does_not_speak_for_a_later_one(tmp_path, story):
+    silent = program(tmp_path, "raise SystemExit(1)")
+    silent.log.parent.mkdir()
+    silent.log.write_text("long ago\n")
+
+    with Supervisor([silent], say=story.append) as supervisor:
+        until(lambda: supervisor.look() or len(story) >= 2)
+
+    assert "(it said nothing)" in story[1]
 
 
 def test_what_was_started_is_stopped_in_reverse_order(tmp_path, story):

@@ -20,6 +20,9 @@ from segfed.errors import FederationError
 from segfed.files import write_text
 from segfed.protocol import SERVER_FOLDER_VARIABLE, SOCKET_KEY
 
+REASON = "details ="
+"""Begins the line of a program's log that says why its call to another one failed."""
+
 _PROGRAMS = Path(sys.executable).parent
 _CONNECTION = "segfed"
 _LOOPBACK = "127.0.0.1"

@@ -64,6 +64,7 @@ def join(
         ),
         environment,
         site_folder / "logs" / "node.log",
+        reason=flower.REASON,
     )
     say(f"Site {site.name} joins {kit.federation} at {kit.superlink}; Ctrl-C stops it.")
     with until_told_to_stop(), Supervisor([agent, node], say=say) as supervisor:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.text import Text
+
 from segfed.cli.processes import die_with_parent
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0
@@ -18,6 +20,7 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0
 _WELL_SECONDS = 60.0
 _LOOK_SECONDS = 0.25
 _GRACE_SECONDS = 15.0
+_LAST_BYTES, _LONGEST_WORDS = 8192, 300
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Program:
     command: Sequence[str]
     environment: Mapping[str, str]
     log: Path
+    reason: str = ""
+    """Begins the line of the log that says why it ended, if there is a better one than the last."""
 
 
 @dataclass
@@ -38,6 +43,9 @@ class _Running:
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     due: float = 0.0
+    logged: int = 0
+    """Bytes in the log when it was started."""
+
     pauses: Iterator[float] = field(default_factory=lambda: _pauses())
 
 
@@ -89,6 +97,7 @@ class Supervisor:
         program = running.program
         program.log.parent.mkdir(parents=True, exist_ok=True)
         with program.log.open("ab") as log:
+            running.logged = log.tell()
             # A session of its own: Ctrl-C reaches the supervisor alone, which stops one by one.
             running.process = subprocess.Popen(
                 program.command,
@@ -109,9 +118,10 @@ class Supervisor:
             running.pauses = _pauses()
         pause = next(running.pauses)
         running.process, running.due = None, now + pause
+        words = _last_words(running.program, since=running.logged)
         self._say(
-            f"{running.program.name} ended with exit code {process.returncode} "
-            f"({_last_line(running.program.log)}); it starts again in {pause:.0f} s."
+            f"{running.program.name} ended with exit code {process.returncode} ({words}); "
+            f"it starts again in {pause:.0f} s."
         )
 
 
@@ -147,12 +157,19 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _last_line(log: Path) -> str:
-    """The end of a log that says most in few words."""
-    with log.open("rb") as handle:
-        handle.seek(max(0, log.stat().st_size - 4096))
-        lines = handle.read().decode("utf-8", errors="replace").split("\n")
-    return next((line.strip()[:200] for line in reversed(lines) if line.strip()), "it said nothing")
+def _last_words(program: Program, *, since: int) -> str:
+    """The line that says most of why a program ended.
+
+    Args:
+        program: What ended.
+        since: Bytes that its log held when it was started.
+    """
+    with program.log.open("rb") as handle:
+        handle.seek(max(since, program.log.stat().st_size - _LAST_BYTES))
+        text = Text.from_ansi(handle.read().decode("utf-8", errors="replace")).plain
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    reasons = [line for line in lines if program.reason and line.startswith(program.reason)]
+    return (reasons or lines or ["it said nothing"])[-1][:_LONGEST_WORDS]
 
 
 def _pauses() -> Iterator[float]:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import threading
 
 import pytest
 
 from tests.deployment_samples import (
     SITES,
     federate,
+    final_weights,
+    killed_in_round,
     make_federation,
-    processes,
-    rounds_done,
-    run_folder,
     running,
     signed_study,
     simulated_weights,
     submit,
-    until,
 )
 
 ROUNDS = 2
@@ -34,11 +30,6 @@ def federation(tmp_path_factory):
     for name in SITES:
         assert "The site has left the federation." in ready.said(name)
     assert "The server has stopped." in ready.said("server")
-
-
-def final_weights(federation, study):
-    """The last round's weights, as the server wrote them."""
-    return (run_folder(federation, study).run / f"round_{ROUNDS:03d}.safetensors").read_bytes()
 
 
 def test_a_study_across_processes_ends_with_the_weights_of_its_simulation(federation, tmp_path):
@@ -57,18 +48,11 @@ def test_a_study_across_processes_ends_with_the_weights_of_its_simulation(federa
 
 def test_a_run_whose_server_process_is_killed_fails_truthfully_and_goes_on(federation, tmp_path):
     study = signed_study(federation, name="killed", rounds=ROUNDS, seed=11)
-    outcome: list[subprocess.CompletedProcess[str]] = []
-    submission = threading.Thread(target=lambda: outcome.append(submit(federation, study)))
-    submission.start()
 
-    until(lambda: rounds_done(federation, study))
-    (server,) = processes("flwr-serverapp")
-    server.kill()
-    submission.join()
+    killed = killed_in_round(federation, study, number=2, victim="flwr-serverapp")
     resumed = submit(federation, study, "--resume")
 
-    (killed,) = outcome
     assert killed.returncode == 1
-    assert "gone without a word" in killed.stderr
+    assert "gone without a word" in " ".join(killed.stderr.split())
     assert resumed.returncode == 0, resumed.stderr
     assert final_weights(federation, study) == simulated_weights(tmp_path / "simulated", study)
