@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.functional import pad
 
 from segfed.engine.cache import PreparedCase
+from segfed.engine.clicks import NO_CLICKS, Clicks, click_maps, with_next_click
 from segfed.engine.device import mixed_precision, place
 from segfed.engine.plan import Plan
 from segfed.evaluation import dice, structure_mask
@@ -24,6 +25,8 @@ from transforms import as_metatensor, preprocess, restore
 # Neighbouring windows overlap by half, so that every voxel lies well inside one of them.
 _STRIDE_FRACTION = 0.5
 _WINDOWS_PER_BATCH = 4
+# A model that takes clicks is chosen by what it makes of a few.
+_VALIDATION_CLICKS = 2
 
 
 def predict_label(
@@ -61,7 +64,12 @@ def prepared_image(plan: Plan, volume: Volume) -> MetaTensor:
 
 @torch.no_grad()
 def predict_scores(
-    networks: Sequence[nn.Module], plan: Plan, image: torch.Tensor, *, device: torch.device
+    networks: Sequence[nn.Module],
+    plan: Plan,
+    image: torch.Tensor,
+    *,
+    clicks: Clicks = NO_CLICKS,
+    device: torch.device,
 ) -> torch.Tensor:
     """Class probabilities of a preprocessed image, from windows weighted towards their centres.
 
@@ -72,6 +80,7 @@ def predict_scores(
         networks: One network, or several whose probabilities are averaged.
         plan: The plan that they were trained by.
         image: Shape (C, I, J, K), on RAS axes at the plan's spacing.
+        clicks: Positions on the image's grid; without effect in a plan that takes none.
         device: Where to compute.
 
     Returns:
@@ -81,10 +90,48 @@ def predict_scores(
     scores = torch.zeros((plan.n_classes, *image.shape[1:]))
     scores[0] = 1
     box = bounding_box((image != 0).any(dim=0).numpy())
+    if plan.click_label is not None:
+        image = torch.cat([image, click_maps(clicks, image.shape[1:])])
     if box is not None:
         here = (slice(None), *box)
         scores[here] = _slide(networks, plan, image[here], device)
     return scores
+
+
+def refined_scores(
+    networks: Sequence[nn.Module],
+    plan: Plan,
+    image: torch.Tensor,
+    scores: torch.Tensor,
+    *,
+    clicks: Clicks,
+    device: torch.device,
+) -> torch.Tensor:
+    """Class probabilities that take clicks into account, computed anew only around them.
+
+    The box around all clicks and half a patch on each side is predicted with them; what lies
+    further away stays as it was, so that a click on a large image costs little.
+
+    Args:
+        networks: As for `predict_scores`.
+        plan: A plan that takes clicks.
+        image: As for `predict_scores`.
+        scores: What that gave without clicks; not changed.
+        clicks: Positions on the image's grid, at least one.
+        device: Where to compute.
+    """
+    near, corner = [], []
+    for axis, (size, patch) in enumerate(zip(image.shape[1:], plan.patch_voxels, strict=True)):
+        along = [round(position[axis]) for position in clicks.positions]
+        first = min(max(min(along) - patch // 2, 0), size - 1)
+        near.append(slice(first, max(max(along) + patch // 2, first + 1)))
+        corner.append(first)
+    here = (slice(None), *near)
+    refined = scores.clone()
+    refined[here] = predict_scores(
+        networks, plan, image[here], clicks=clicks.from_corner(corner), device=device
+    )
+    return refined
 
 
 @dataclass(frozen=True)
@@ -112,7 +159,19 @@ def validation_means(
 
     Meant for choosing between states of one training; published figures are measured on the
     images' own grids. A case counts for a structure unless that is empty in label and prediction.
+
+    For a plan that takes clicks there is one Dice: of the label that they correct, after two by
+    somebody who clicks in the largest error.
     """
+    if plan.click_target is not None:
+        name, value = plan.click_target
+        after = [
+            dice_after_clicks(
+                network, plan, case, value=value, n_clicks=_VALIDATION_CLICKS, device=device
+            )
+            for case in cases
+        ]
+        return {name: _mean_dice([each[-1] for each in after])}
     rows: dict[str, list[float]] = {name: [] for name in plan.structures}
     for case in cases:
         image = torch.from_numpy(np.array(case.image))
@@ -122,6 +181,40 @@ def validation_means(
                 dice(structure_mask(case.label, values), structure_mask(predicted, values))
             )
     return {name: _mean_dice(values) for name, values in rows.items()}
+
+
+def dice_after_clicks(
+    network: nn.Module,
+    plan: Plan,
+    case: PreparedCase,
+    *,
+    value: int,
+    n_clicks: int,
+    device: torch.device,
+) -> list[float]:
+    """Dice of the label that clicks correct, after none, one, … of them; see `next_click`.
+
+    Args:
+        network: A network that takes clicks.
+        plan: Its plan.
+        case: A preprocessed case; scores are compared on its resampled grid.
+        value: Of that label.
+        n_clicks: How many clicks at most; the reader stops where nothing is wrong any more.
+        device: Where to compute.
+
+    Returns:
+        ``n_clicks`` + 1 values, NaN while label and prediction are both empty.
+    """
+    image, truth = torch.from_numpy(np.array(case.image)), case.label == value
+    start = scores = predict_scores([network], plan, image, device=device)
+    clicks, found = NO_CLICKS, []
+    for number in range(n_clicks + 1):
+        predicted = scores.argmax(dim=0).numpy() == value
+        found.append(dice(truth, predicted))
+        if number < n_clicks and (truth != predicted).any():
+            clicks = with_next_click(clicks, truth, predicted)
+            scores = refined_scores([network], plan, image, start, clicks=clicks, device=device)
+    return found
 
 
 def _mean_dice(values: Sequence[float]) -> MeanDice:
