@@ -35,6 +35,7 @@ from segfed.phantom import CaseCounts, generate_sites
 from segfed.protocol import Split
 from segfed.sites import Site, select_labels
 from segfed.study.demo import SCALES
+from segfed.study.fine_tune import CLICK_RATE_FRACTION
 
 TASK, LABEL = "kidney_tumor", "tumor"
 SCALE = SCALES[TASK]
@@ -68,7 +69,8 @@ def measure(seed: int, *, steps: int, click_steps: int, folder: Path) -> list[li
     network, started = build_network(plan, seed=seed), time.perf_counter()
     options = {"validation": validation, "seed": seed, "device": CPU}
     state, _ = train_local(plan, train, network=network, total_steps=steps, **options)
-    click_plan = plan.model_copy(update={"click_label": LABEL})
+    rate = plan.learning_rate * CLICK_RATE_FRACTION
+    click_plan = plan.model_copy(update={"click_label": LABEL, "learning_rate": rate})
     value = plan.labels[LABEL]
     helper = build_network(click_plan, seed=seed)
     helper.load_state_dict(with_click_inputs(state, helper))

@@ -34,7 +34,9 @@ def click_plan(**changes):
 
 
 def test_a_click_is_a_gaussian_around_its_voxel():
-    foreground, background = click_maps(Clicks(((5, 6, 7),), ((0, 0, 0), (1, 0, 0))), (16, 14, 12))
+    foreground, background, _ = click_maps(
+        Clicks(((5, 6, 7),), ((0, 0, 0), (1, 0, 0))), (16, 14, 12)
+    )
 
     assert np.unravel_index(int(foreground.argmax()), (16, 14, 12)) == (5, 6, 7)
     assert foreground.max() == 1
@@ -150,8 +152,8 @@ def test_simulated_clicks_answer_what_the_network_gets_wrong(value):
         n_used[0] += bool(on.any())
         n_used[1] += bool(beside.any())
 
-    # Half of the batches have none; a network that finds nothing is never clicked beside.
-    assert 10 < max(n_used) < 30
+    # A quarter of the batches have none; nobody clicks beside what was not found.
+    assert 20 < max(n_used) < 38
     assert (n_used[1] == 0) == (value == 0)
 
 
@@ -160,7 +162,7 @@ def test_new_inputs_begin_without_effect(stem_stride):
     before = build_network(sample_plan(stem_stride=stem_stride), seed=0)
     after = build_network(click_plan(stem_stride=stem_stride), seed=1)
     after.load_state_dict(with_click_inputs(before.state_dict(), after))
-    image, maps = torch.randn(1, 1, 16, 24, 16), torch.rand(1, 2, 16, 24, 16)
+    image, maps = torch.randn(1, 1, 16, 24, 16), torch.rand(1, 3, 16, 24, 16)
 
     with torch.no_grad():
         torch.testing.assert_close(after(torch.cat([image, maps], dim=1)), before(image))
@@ -198,15 +200,15 @@ def twins(n_cases: int) -> list:
 
 
 def test_training_teaches_to_follow_a_click():
-    plan = click_plan(structures={"core": [2]}, mirror_axes=())
-    network, cases = build_network(plan, seed=0), twins(12)
-    trainer = LocalTrainer(plan, cases[:8], network=network, seed=0, total_steps=100, device=CPU)
+    plan = click_plan(structures={"core": [2]}, mirror_axes=(), features=(8, 16, 16))
+    network, cases = build_network(plan, seed=0), twins(16)
+    trainer = LocalTrainer(plan, cases[:10], network=network, seed=0, total_steps=150, device=CPU)
 
-    trainer.run(100)
+    trainer.run(150)
 
     rows = [
         dice_after_clicks(network, plan, case, value=2, n_clicks=2, device=CPU)
-        for case in cases[8:]
+        for case in cases[10:]
     ]
     without, *_, after = np.mean(rows, axis=0)
     # Nothing in the image says which ball it is: both or none give 2/3 or less.

@@ -66,7 +66,9 @@ def _data_format(plan: Plan) -> dict[str, Any]:
     """MONAI's description of what goes into the network and what comes out."""
     inputs = [*plan.channels]
     if plan.click_label is not None:
-        inputs += [f"clicks on {plan.click_label}", f"clicks beside {plan.click_label}"]
+        inputs += [
+            f"{what} {plan.click_label}" for what in ("clicks on", "clicks beside", "earlier")
+        ]
     names = {"0": "background"} | {str(value): name for name, value in plan.labels.items()}
     shape = list(plan.patch_voxels)
     return {

@@ -1,8 +1,10 @@
-"""Clicks by which a reader corrects one structure, as two further inputs of the network.
+"""Clicks by which a reader corrects one structure, as further inputs of the network.
 
 The scheme is that of DeepGrow (Sakinis et al. 2019, https://arxiv.org/abs/1903.08205) and DeepEdit
 (Diaz-Pinto et al. 2022, https://arxiv.org/abs/2305.10655): one map of the clicks on the structure
-and one of those beside it. Without a click both are zero, so that the same network also proposes.
+and one of those beside it. Without a click both are zero, and the same network segments by itself.
+What it then took for the structure is a third map, as in RITM (Sofiiuk et al. 2021,
+https://arxiv.org/abs/2102.06583): a click is to change that, and not all around it.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ _SIGMA_VOXELS = 1.5
 _REACH_SIGMAS = 4.5
 _MOST_SIMULATED = 3
 # Else the network forgets how to segment by itself, where nobody has clicked.
-_WITHOUT_CLICKS = 0.5
+_WITHOUT_CLICKS = 0.25
+_ALL_MISSED = 0.5
 _TOUCHING = np.ones((3, 3, 3), dtype=np.bool_)
 
 
@@ -75,8 +78,10 @@ class Clicks:
 NO_CLICKS = Clicks()
 
 
-def click_maps(clicks: Clicks, shape: Sequence[int]) -> torch.Tensor:
-    """A map of the clicks on the structure and one of those beside it.
+def click_maps(
+    clicks: Clicks, shape: Sequence[int], *, before: torch.Tensor | None = None
+) -> torch.Tensor:
+    """A map of the clicks on the structure, one of those beside it, and what it was before them.
 
     Each click is a Gaussian with a deviation of 1.5 voxels and a peak of 1; where several meet,
     the highest counts. A click outside the grid leaves there what reaches into it.
@@ -84,13 +89,16 @@ def click_maps(clicks: Clicks, shape: Sequence[int]) -> torch.Tensor:
     Args:
         clicks: Positions on the grid.
         shape: Shape (I, J, K) of the grid.
+        before: Probability of the structure without clicks, same shape; zero if not given.
 
     Returns:
-        Shape (2, I, J, K), float32, from 0 to 1.
+        Shape (3, I, J, K), float32, from 0 to 1.
     """
     maps = torch.zeros((N_CLICK_MAPS, *shape))
+    if before is not None:
+        maps[-1] = before
     reach = _REACH_SIGMAS * _SIGMA_VOXELS
-    for values, positions in zip(maps, (clicks.foreground, clicks.background), strict=True):
+    for values, positions in zip(maps, (clicks.foreground, clicks.background), strict=False):
         for position in positions:
             near, profiles = [], []
             for centre, size in zip(position, shape, strict=True):
@@ -157,9 +165,9 @@ def with_simulated_clicks(
 ) -> torch.Tensor:
     """Training patches with maps of clicks that answer what the network gets wrong at present.
 
-    Half of the batches have none. For the others one to three rounds are drawn: the network
-    segments with the clicks so far, and each patch gets a click in its largest error. Half of the
-    first clicks are on the structure itself, as if all of it were missed: a network that knows its
+    A quarter of the batches have none. For the others one to three rounds are drawn: the network
+    segments with the clicks so far, and each patch gets a click in its largest error. For half of
+    the patches it begins as if all of the structure had been missed: a network that knows its
     training cases by heart makes few errors there, and would hardly see a click.
 
     Args:
@@ -170,22 +178,26 @@ def with_simulated_clicks(
         seed: Decides the clicks.
 
     Returns:
-        Shape (B, C + 2, I, J, K), on the images' device.
+        Shape (B, C + 3, I, J, K), on the images' device.
     """
     rng = np.random.default_rng(seed)
     truths = (labels == value).cpu().numpy()
     clicks = [NO_CLICKS] * len(images)
-    inputs = _with_maps(images, clicks)
+    before = torch.zeros(labels.shape)
+    inputs = _with_maps(images, clicks, before)
     n_clicks = int(rng.integers(1, _MOST_SIMULATED + 1)) * (rng.random() >= _WITHOUT_CLICKS)
     for number in range(n_clicks):
         with mixed_precision(images.device):
-            predicted = (network(inputs).argmax(dim=1) == value).cpu().numpy()
+            scores = network(inputs).float().softmax(dim=1).cpu()
         if number == 0:
-            predicted[rng.random(len(images)) < 0.5] = False
+            before = scores[:, value]
+            missed = torch.from_numpy(rng.random(len(images)) < _ALL_MISSED)
+            before[missed], scores[missed, value] = 0, 0
+        predicted = (scores.argmax(dim=1) == value).numpy()
         clicks = [
             with_next_click(*each, rng=rng) for each in zip(clicks, truths, predicted, strict=True)
         ]
-        inputs = _with_maps(images, clicks)
+        inputs = _with_maps(images, clicks, before)
     return inputs
 
 
@@ -196,7 +208,7 @@ def with_click_inputs(state: State, network: nn.Module) -> dict[str, torch.Tenso
 
     Args:
         state: The weights.
-        network: The network with two more inputs.
+        network: The network with more inputs.
     """
     first = "encoder.0.0.weight"
     weight, wanted = state[first], network.state_dict()[first]
@@ -205,8 +217,15 @@ def with_click_inputs(state: State, network: nn.Module) -> dict[str, torch.Tenso
     return {**state, first: torch.cat([weight, new], dim=1)}
 
 
-def _with_maps(images: torch.Tensor, clicks: Sequence[Clicks]) -> torch.Tensor:
+def _with_maps(
+    images: torch.Tensor, clicks: Sequence[Clicks], before: torch.Tensor
+) -> torch.Tensor:
     """The images with their maps behind the channels."""
-    maps = torch.stack([click_maps(each, images.shape[2:]) for each in clicks])
+    maps = torch.stack(
+        [
+            click_maps(each, images.shape[2:], before=probability)
+            for each, probability in zip(clicks, before, strict=True)
+        ]
+    )
     joined = torch.cat([images, maps.to(images)], dim=1)
     return joined.contiguous(memory_format=torch.channels_last_3d)

@@ -11,8 +11,8 @@ from segfed.files import sha256_json
 from segfed.settings import validated
 from segfed.sites import PlanSettings, Task
 
-N_CLICK_MAPS = 2
-"""Of the clicks on a structure, and of those beside it."""
+N_CLICK_MAPS = 3
+"""Of the clicks on a structure, of those beside it, and of what it was before them."""
 
 # Raised when the same plan comes to mean other voxels, so that caches are made anew.
 _PREPROCESSING_VERSION = 1
@@ -38,7 +38,7 @@ class Plan(PlanSettings):
     """CT only: intensities (lower, upper) mapped to 0 and 1."""
 
     click_label: str | None = None
-    """Label that a reader's clicks correct; the network then has two more inputs, their maps."""
+    """Label that a reader's clicks correct; the network then has more inputs, their maps."""
 
     @model_validator(mode="after")
     def _coarsest_level_has_a_mean(self) -> Self:
@@ -61,7 +61,7 @@ class Plan(PlanSettings):
 
     @property
     def n_inputs(self) -> int:
-        """Channels that go into the network: the image's, and with clicks two maps of them."""
+        """Channels that go into the network: the image's, and with clicks their maps."""
         return len(self.channels) + (0 if self.click_label is None else N_CLICK_MAPS)
 
     @property

@@ -69,6 +69,7 @@ def predict_scores(
     image: torch.Tensor,
     *,
     clicks: Clicks = NO_CLICKS,
+    before: torch.Tensor | None = None,
     device: torch.device,
 ) -> torch.Tensor:
     """Class probabilities of a preprocessed image, from windows weighted towards their centres.
@@ -81,6 +82,7 @@ def predict_scores(
         plan: The plan that they were trained by.
         image: Shape (C, I, J, K), on RAS axes at the plan's spacing.
         clicks: Positions on the image's grid; without effect in a plan that takes none.
+        before: What the clicks correct, see `click_maps`.
         device: Where to compute.
 
     Returns:
@@ -91,7 +93,7 @@ def predict_scores(
     scores[0] = 1
     box = bounding_box((image != 0).any(dim=0).numpy())
     if plan.click_label is not None:
-        image = torch.cat([image, click_maps(clicks, image.shape[1:])])
+        image = torch.cat([image, click_maps(clicks, image.shape[1:], before=before)])
     if box is not None:
         here = (slice(None), *box)
         scores[here] = _slide(networks, plan, image[here], device)
@@ -120,6 +122,8 @@ def refined_scores(
         clicks: Positions on the image's grid, at least one.
         device: Where to compute.
     """
+    if plan.click_target is None:
+        raise ValueError("refined_scores needs a plan that takes clicks; train one with a label")
     near, corner = [], []
     for axis, (size, patch) in enumerate(zip(image.shape[1:], plan.patch_voxels, strict=True)):
         along = [round(position[axis]) for position in clicks.positions]
@@ -129,7 +133,12 @@ def refined_scores(
     here = (slice(None), *near)
     refined = scores.clone()
     refined[here] = predict_scores(
-        networks, plan, image[here], clicks=clicks.from_corner(corner), device=device
+        networks,
+        plan,
+        image[here],
+        clicks=clicks.from_corner(corner),
+        before=scores[(plan.click_target[1], *near)],
+        device=device,
     )
     return refined
 
