@@ -201,7 +201,7 @@ def twins(n_cases: int) -> list:
 
 def test_training_teaches_to_follow_a_click():
     plan = click_plan(structures={"core": [2]}, mirror_axes=(), features=(8, 16, 16))
-    network, cases = build_network(plan, seed=0), twins(16)
+    network, cases = build_network(plan, seed=0), twins(14)
     trainer = LocalTrainer(plan, cases[:10], network=network, seed=0, total_steps=150, device=CPU)
 
     trainer.run(150)

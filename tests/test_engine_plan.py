@@ -51,3 +51,12 @@ def test_a_patch_that_shrinks_to_one_voxel_is_refused():
 def test_a_plan_without_a_part_is_refused():
     with pytest.raises(ConfigError, match="channels"):
         read_plan({"task": "pebble"})
+
+
+def test_clicks_bring_inputs_of_their_own():
+    # Clicks on the core, clicks beside it, and what it was before them
+    assert (sample_plan().n_inputs, sample_plan(click_label="core").n_inputs) == (1, 4)
+    assert sample_plan().click_target is None
+    assert sample_plan(click_label="core").click_target == ("core", 2)
+    with pytest.raises(ConfigError, match="click_label 'stone' must be one of shell, core"):
+        sample_plan(click_label="stone")
