@@ -53,9 +53,9 @@ def test_a_reader_corrects_a_proposal_with_clicks_and_no_reader_of_the_manual_ar
         second, final = clicked(
             client, "case0", foreground=[[2, 2, 2], [6, 5, 4]], background=[[4, 1, 1]]
         )
-        with pytest.raises(MONAILabelClientException, match="422.*7 x 6 x 5"):
+        with pytest.raises(MONAILabelClientException, match=r"422.*7 x 6 x 5"):
             clicked(client, "case0", foreground=[[7, 0, 0]])
-        with pytest.raises(MONAILabelClientException, match="422.*case1 is to be drawn by hand"):
+        with pytest.raises(MONAILabelClientException, match=r"422.*case1 is to be drawn by hand"):
             clicked(client, "case1", foreground=[[2, 2, 2]])
         write_label(Volume(second[None], make_grid()), tmp_path / "label.nii.gz")
         saved = client.save_label("case0", str(tmp_path / "label.nii.gz"), params={})
