@@ -2,16 +2,19 @@
 #   make demo [TASK=kidney_tumor|brain_tumor]   the whole loop on synthetic hospitals, with a report
 #   make test                                   all tests, with coverage
 #   make hippocampus DATA=Task04_Hippocampus    a federation on real data from the Medical Segmentation Decathlon
+#   make soak [MINUTES=10] [KILLS=200]          16 annotators at one label server, then a server that is killed over and over
 #   make check                                  format, lint, types, import layers, unit tests
 
 SHELL := /bin/bash
 TASK ?= kidney_tumor
 SEED ?= 0
+MINUTES ?= 10
+KILLS ?= 200
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup demo hippocampus test check bench clean
+.PHONY: setup demo hippocampus test soak check bench clean
 
 setup: $(READY)
 
@@ -35,6 +38,10 @@ hippocampus: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+soak: $(READY)
+	$(BIN)/python -m benchmarks.soak.label_annotators --minutes $(MINUTES)
+	$(BIN)/python -m pytest tests/integration/test_label_crashes.py --kills $(KILLS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

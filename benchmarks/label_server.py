@@ -31,6 +31,7 @@ import psutil
 import torch
 from scipy.ndimage import gaussian_filter
 
+from segfed.cli.label_listen import Listen
 from segfed.cli.label_server import running_server
 from segfed.engine import Lineage, Plan, build_network, make_plan, write_bundle
 from segfed.files import write_text
@@ -273,7 +274,7 @@ def main() -> None:
             (site.folder / "images/case0.nii.gz").read_bytes()
         )
         ours = stack.enter_context(
-            running_server(site.folder, port=0, reader="ann", device=arguments.device)
+            running_server(site.folder, listen=Listen(), reader="ann", device=arguments.device)
         )
         port = int(ours.url.rsplit(":", 1)[1]) + 1
         stock_pid = stack.enter_context(

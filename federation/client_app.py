@@ -16,7 +16,7 @@ from flwr.clientapp import ClientApp
 
 from federation.agent_socket import SocketAgent
 from federation.messages import error_message, read_request, reply_message
-from segfed.protocol import AgentConnection, AgentError, AgentErrorCode, Verb
+from segfed.protocol import SOCKET_KEY, AgentConnection, AgentError, AgentErrorCode, Verb
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def _relay(
 
 def _behind_socket(context: Context) -> AgentConnection:
     """The agent at the socket that the node's own configuration names."""
-    return SocketAgent(Path(str(context.node_config["agent-socket"])))
+    return SocketAgent(Path(str(context.node_config[SOCKET_KEY])))
 
 
 app = make_client_app(_behind_socket)

@@ -19,7 +19,7 @@ from federation.run_folder import (
 from federation.server_optimizer import GlobalModel
 from federation.strategy import CheckedRounds
 from segfed.errors import FederationError
-from segfed.protocol import Manifest, RoundRecord
+from segfed.protocol import MANIFEST_KEY, Manifest, RoundRecord
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def make_server_app(
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        found = context.run_config.get("manifest-sha256")
+        found = context.run_config.get(MANIFEST_KEY)
         if found != manifest.sha256:
             raise FederationError(
                 f"The run was submitted for the manifest {found}, but the server holds "

@@ -25,7 +25,7 @@ from federation.server_app import make_server_app
 from segfed.agent import Agent
 from segfed.engine import select_device
 from segfed.errors import ConfigError, FederationError, SegfedError
-from segfed.protocol import AgentConnection, FederationJob, Manifest, RoundRecord
+from segfed.protocol import MANIFEST_KEY, AgentConnection, FederationJob, Manifest, RoundRecord
 from segfed.sites import load_site
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def run_federation(
         WeightsError: If the initial weights cannot be read.
     """
     site_names = dict(enumerate(sorted(agents), start=1))
-    run_config: dict[str, bool | float | int | str] = {"manifest-sha256": manifest.sha256}
+    run_config: dict[str, bool | float | int | str] = {MANIFEST_KEY: manifest.sha256}
     contexts = {
         node_id: Context(1, node_id, {"site-name": name}, RecordDict(), run_config)
         for node_id, name in site_names.items()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Literal
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 from federation.aggregation import aggregate
 from federation.attendance import Attendance, Clock
-from federation.messages import Weights, content_bytes, request_message, write_arrays
+from federation.messages import Weights, request_message, write_arrays
+from federation.notes import RoundNotes
 from federation.server_optimizer import GlobalModel, step
+from federation.similarity import Comparison, compare, outlier_scores, suspects
 from federation.spool import Spool
 from federation.updates import SiteUpdate, is_dice, outliers, read_update, weighted_mean
 from segfed.errors import FederationError
@@ -67,16 +68,23 @@ class CheckedRounds:
             FederationError: If too few sites sent an update that may count.
         """
         started = self._clock.now()
-        notes = _Notes(self._sites)
+        notes = RoundNotes(self._sites)
         spool = Spool(self._spool, model=model.weights)
         try:
             updates = self._train(round_number, model.weights, notes, spool)
             self._demand_quorum(round_number, updates, notes)
+            comparison = compare(
+                spool, model=model.weights, sites=[update.site for update in updates]
+            )
+            updates = self._judge(updates, comparison, notes)
+            self._demand_quorum(round_number, updates, notes)
+            counts = {update.site: update.count(self._rules) for update in updates}
             mean = aggregate(
                 spool,
                 model=model.weights,
-                counts={update.site: update.count(self._rules) for update in updates},
+                counts=counts,
                 rules=self._rules,
+                comparison=comparison.of(counts),
             )
         finally:
             spool.clear()
@@ -89,10 +97,11 @@ class CheckedRounds:
             sites=notes.sites,
             seconds=self._clock.now() - started,
             dropped=notes.dropped,
+            suspects=notes.suspects,
         )
 
     def _train(
-        self, round_number: int, model: Weights, notes: _Notes, spool: Spool
+        self, round_number: int, model: Weights, notes: RoundNotes, spool: Spool
     ) -> list[SiteUpdate]:
         """The updates that count, by site; their weights are in the spool."""
         updates: dict[str, SiteUpdate] = {}
@@ -126,7 +135,21 @@ class CheckedRounds:
             }
         return counting
 
-    def _validate(self, round_number: int, model: Weights, notes: _Notes) -> None:
+    def _judge(
+        self, updates: list[SiteUpdate], comparison: Comparison, notes: RoundNotes
+    ) -> list[SiteUpdate]:
+        """Note how the updates lie to each other; returns those that still count."""
+        for site, scores in outlier_scores(comparison).items():
+            notes.sites[site] |= scores
+        steps = {update.site: update.metrics.get("steps", 1.0) for update in updates}
+        notes.suspects = suspects(comparison, steps=steps)
+        if self._rules.suspects == "report":
+            return updates
+        for site, reason in notes.suspects.items():
+            notes.drop(site, f"train: {reason}")
+        return [update for update in updates if update.site not in notes.suspects]
+
+    def _validate(self, round_number: int, model: Weights, notes: RoundNotes) -> None:
         """Note how the new model does at each site that answered the request to train.
 
         A site that is still training would only cost another deadline.
@@ -154,7 +177,7 @@ class CheckedRounds:
         round_number: int,
         model: Weights,
         sites: Collection[str],
-        notes: _Notes,
+        notes: RoundNotes,
     ) -> dict[str, Message]:
         """One message for each of some sites, in the order of their names, if it is connected."""
         nodes = self._attendance.connected()
@@ -177,7 +200,7 @@ class CheckedRounds:
         return requests
 
     def _demand_quorum(
-        self, round_number: int, updates: Collection[SiteUpdate], notes: _Notes
+        self, round_number: int, updates: Collection[SiteUpdate], notes: RoundNotes
     ) -> None:
         """Refuse to go on from the updates of too few sites."""
         if len(updates) >= self._rules.minimum_sites:
@@ -189,56 +212,3 @@ class CheckedRounds:
             "in full stands in the log of each site; correct it there and run again: finished "
             "rounds are kept."
         )
-
-
-class _Notes:
-    """What happened to each site in one round."""
-
-    def __init__(self, sites: Collection[str]) -> None:
-        self.sites: dict[str, dict[str, float | None]] = {
-            site: {
-                "n_cases": None,
-                "steps": None,
-                "loss": None,
-                "seconds": None,
-                "update_norm": None,
-                "bytes_down": 0,
-                "bytes_up": 0,
-            }
-            for site in sites
-        }
-        self.dropped: dict[str, str] = {}
-        self.present: set[str] = set()
-        """Sites that answered the last request, in whatever way."""
-
-    def answered(self, site: str, reply: Message) -> None:
-        """A reply came."""
-        self.present.add(site)
-        self.count("bytes_up", site, reply)
-
-    def drop_silent(self, asked: Collection[str], verb: Verb) -> None:
-        """Name the sites that did not answer."""
-        for site in sorted(set(asked) - self.present):
-            self.drop(site, f"{verb}: no reply")
-
-    def drop(self, site: str, reason: str) -> None:
-        """Name a site whose reply does not count."""
-        logger.warning("Site %s was dropped: %s", site, reason)
-        earlier = self.dropped.get(site)
-        self.dropped[site] = f"{earlier}; {reason}" if earlier else reason
-
-    def count(
-        self, direction: Literal["bytes_down", "bytes_up"], name: str, message: Message
-    ) -> None:
-        """Add a message's size to a site's traffic."""
-        if message.has_content():
-            site = self.sites[name]
-            site[direction] = (site[direction] or 0) + content_bytes(message.content)
-
-    def mean_dice(self) -> float | None:
-        """Mean over sites of the mean over structures."""
-        means = [
-            weighted_mean((value, 1) for name, value in site.items() if is_dice(name))
-            for site in self.sites.values()
-        ]
-        return weighted_mean((mean, 1) for mean in means)

@@ -9,6 +9,7 @@
   - LedgerError      the record of labels is damaged, or a record contradicts it
   - WeightsError     network weights are damaged, not finite, or made for another network
   - TrainingError    training cannot start or cannot go on
+  - OutOfMemoryError a device has too little memory for the work
   - FederationError  a federated run cannot start or did not finish
   - ServerError      the label server does not start, or answers with an error
 """
@@ -48,6 +49,10 @@ class WeightsError(SegfedError, ValueError):
 
 class TrainingError(SegfedError, RuntimeError):
     """Training cannot start or cannot go on."""
+
+
+class OutOfMemoryError(SegfedError, MemoryError):
+    """A device has too little memory for the work."""
 
 
 class FederationError(SegfedError, RuntimeError):

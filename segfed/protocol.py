@@ -25,7 +25,21 @@ PROTOCOL_VERSION = 1
 SUPPORTED_VERSIONS = (PROTOCOL_VERSION,)
 """Versions of the agent's socket that this release speaks; the newest common one is used."""
 
+SERVER_FOLDER_VARIABLE = "SEGFED_SERVER_FOLDER"
+"""The folder of a federation's server, in the environment of the processes that it starts."""
+
+SOCKET_KEY = "agent-socket"
+"""Names the socket of a site's agent in the configuration of the site's own node."""
+
+MANIFEST_KEY = "manifest-sha256"
+"""Names the study in Flower's run config, which holds nothing else."""
+
 Arm = Literal["manual", "assisted"]
+"""How a reader was asked to label a case."""
+
+ArmChoice = Literal["manual", "assisted", "mixed"]
+"""Which labels a training takes; ``mixed`` takes one of either arm for each case."""
+
 Split = Literal["warmup", "train", "validation", "test"]
 Verb = Literal["train", "validate"]
 
@@ -38,7 +52,7 @@ class Manifest(Settings):
     plan: dict[str, Any]
     """The resolved network plan, as the engine writes it."""
 
-    arm: Arm
+    arm: ArmChoice
     """Which labels of the training cases count."""
 
     train_split: Split
@@ -209,6 +223,61 @@ class FederationJob(Settings):
     """Threads that compute on the CPU; as many as there are cores unless stated."""
 
 
+class ServerJob(Settings):
+    """``job.json`` of a submitted study, in the server's own folder; no site ever sees it."""
+
+    manifest: Manifest
+    sites: dict[str, int]
+    """Number of each site's node, as the server itself registered it: names cannot be forged."""
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Where the server keeps what belongs to one submitted study."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, server_folder: Path, manifest_sha256: str) -> StudyFolder:
+        """The folder of a study that has this manifest."""
+        return cls(server_folder / "studies" / manifest_sha256)
+
+    @property
+    def job(self) -> Path:
+        """``ServerJob`` as JSON."""
+        return self.root / "job.json"
+
+    @property
+    def start(self) -> Path:
+        """Safetensors from which round 1 starts."""
+        return self.root / "start.safetensors"
+
+    @property
+    def run(self) -> Path:
+        """The run folder."""
+        return self.root / "run"
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the one process that works on the run."""
+        return self.root / "server.lock"
+
+    @property
+    def run_id(self) -> Path:
+        """Flower's number of the last run."""
+        return self.root / "run_id"
+
+    @property
+    def begun(self) -> Path:
+        """Flower's number of the last run whose process has begun."""
+        return self.root / "begun"
+
+    @property
+    def problem(self) -> Path:
+        """Why the last process failed; missing where it did not."""
+        return self.root / "problem.txt"
+
+
 class RoundRecord(Settings):
     """One line of ``metrics.jsonl``: what a round brought."""
 
@@ -222,13 +291,17 @@ class RoundRecord(Settings):
 
     sites: dict[str, dict[str, float | None]]
     """Per site: ``n_cases``, ``n_validation_cases``, ``steps``, ``loss``, ``seconds`` (training
-    and validation), ``update_norm``, ``bytes_down``, ``bytes_up``, Dice values; None where a site
-    did not state it."""
+    and validation), ``update_norm``, ``bytes_down``, ``bytes_up``, Dice values, and how its update
+    lies to the others' (``norm_ratio``, ``cosine``, ``nearest_distance``); None where a site did
+    not state it."""
 
     seconds: float
 
     dropped: dict[str, str] = Field(default_factory=dict)
     """Sites whose update or metrics do not count in this round, and why."""
+
+    suspects: dict[str, str] = Field(default_factory=dict)
+    """Sites whose update looked wrong beside the others', and why: a reason to ask, no proof."""
 
 
 class FederationState(Settings):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from segfed.settings import Settings
 
@@ -40,10 +40,23 @@ class FederationRules(Settings):
     """Added to the root of the second moment; the larger, the less the rates differ by weight."""
 
     weighting: Literal["cases", "steps"] = "cases"
-    """What a site's update counts by; medians and trimmed means count each site once."""
+    """What a site's update counts by; all but the ``mean`` count each site once."""
 
-    aggregation: Literal["mean", "median", "trimmed_mean"] = "mean"
-    """``median`` and ``trimmed_mean`` are taken weight by weight, and bear some hostile sites."""
+    aggregation: Literal["mean", "median", "trimmed_mean", "krum", "multi_krum"] = "mean"
+    """``median`` and ``trimmed_mean`` are taken weight by weight, and bear some hostile sites.
+    ``krum`` takes the one update that lies closest to the others, ``multi_krum`` the mean of the
+    n - f - 2 closest of n."""
+
+    hostile_sites: PositiveInt = 1
+    """f, the hostile sites that ``krum`` and ``multi_krum`` are to bear: n must be 2 f + 3."""
+
+    clip_norm_ratio: PositiveFloat | None = None
+    """An update longer than so many times the round's median is shortened to that length; none
+    is, unless stated. FLAME takes 1."""
+
+    suspects: Literal["report", "drop"] = "report"
+    """What becomes of an update that looks wrong beside the others: it is named in the round's
+    record, or does not count either."""
 
     trimmed_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
     """Share of the sites that ``trimmed_mean`` leaves out at each end, rounded down."""
@@ -88,3 +101,19 @@ class FederationRules(Settings):
         return self.algorithm in {"fedadam", "fedyogi"} or (
             self.algorithm == "fedavgm" and self.server_momentum > 0
         )
+
+    @property
+    def uses_krum(self) -> bool:
+        """Whether updates are chosen by their distances."""
+        return self.aggregation in {"krum", "multi_krum"}
+
+    @model_validator(mode="after")
+    def _krum_has_enough_sites(self) -> Self:
+        fewest = 2 * self.hostile_sites + 3
+        if self.uses_krum and self.minimum_sites < fewest:
+            raise ValueError(
+                f"aggregation {self.aggregation!r} bears {self.hostile_sites} hostile sites among "
+                f"{fewest} or more, but minimum_sites is {self.minimum_sites}: set it to {fewest}, "
+                "lower hostile_sites, or take the median"
+            )
+        return self

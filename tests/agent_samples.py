@@ -111,16 +111,23 @@ def make_owner(folder: Path, name: str = "owner") -> Path:
     return path
 
 
-def trust(site_folder: Path, key: Path) -> None:
-    """Put an owner's public key where the site looks for those that it trusts."""
+def owner_public_key(key: Path) -> Path:
+    """The public half of an owner's key, in a file beside it."""
     public = serialization.load_pem_private_key(key.read_bytes(), password=None).public_key()
-    path = site_folder / "study_owners" / f"{key.stem}.pub"
-    path.parent.mkdir(exist_ok=True)
+    path = key.with_suffix(".pub")
     path.write_bytes(
         public.public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
     )
+    return path
+
+
+def trust(site_folder: Path, key: Path) -> None:
+    """Put an owner's public key where the site looks for those that it trusts."""
+    path = site_folder / "study_owners" / f"{key.stem}.pub"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(owner_public_key(key).read_bytes())
 
 
 def approve(site: Site, manifest: Manifest, *, key: Path, approved: bool = True) -> None:

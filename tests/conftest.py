@@ -21,3 +21,8 @@ def shared_data() -> Callable[[str], Path]:
         return folder
 
     return locate
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How often the label server is killed; `make soak` wants it more often."""
+    parser.addoption("--kills", type=int, default=20, help="kills of the label server (20)")

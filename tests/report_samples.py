@@ -24,6 +24,7 @@ from segfed.study.records import (
     ModelRecord,
     ScoreRow,
     SiteRecord,
+    StudyModel,
     StudyRecord,
     TestCaseRecord,
     write_rows,
@@ -78,6 +79,7 @@ def write_run(
     rounds: int = 4,
     with_volumes: bool = False,
     warnings: tuple[str, ...] = (),
+    not_run: Callable[[ModelId], bool] = lambda _: False,
 ) -> Path:
     """Write the records of a study into ``root / "run"``, with Dice values from a function.
 
@@ -92,6 +94,7 @@ def write_run(
         rounds: Rounds of each federated training.
         with_volumes: Write sites with images, labels and predictions as well.
         warnings: What the run warned of.
+        not_run: Which models are left out, as by ``--only``.
     """
     run = root / "run"
     settings = StudySettings(
@@ -105,11 +108,13 @@ def write_run(
         budget=Budget(rounds=rounds, steps_per_round=20),
         evaluation=EvaluationSettings(n_bootstrap=500),
     )
-    models = (
+    named = (
         *untrained_models(settings),
         *trained_models(settings, sites=tuple(cases)),
         *ensemble_models(settings),
     )
+    models = tuple(model for model in named if not not_run(model))
+    left_out = tuple(model for model in named if not_run(model))
     tests = {
         site: [f"{site}_{number:02d}" for number in range(count)]
         for site, count in {**cases, **external}.items()
@@ -131,7 +136,9 @@ def write_run(
         if model.regime == "federated":
             _write_rounds(run / model.folder, tuple(cases), rounds)
     references = _write_volumes(root, run, models, tests, external) if with_volumes else {}
-    write_study(run, _record(root, settings, models, cases, external, tests, references, warnings))
+    write_study(
+        run, _record(root, settings, models, cases, external, tests, references, warnings, left_out)
+    )
     return run
 
 
@@ -249,6 +256,7 @@ def _record(
     tests: Mapping[str, list[str]],
     references: Mapping[str, str],
     warnings: tuple[str, ...],
+    left_out: Sequence[ModelId],
 ) -> StudyRecord:
     """``study.json`` of the run."""
     return StudyRecord(
@@ -295,4 +303,5 @@ def _record(
             for case in names
         ),
         warnings=warnings,
+        not_run=tuple(StudyModel(**vars(model)) for model in left_out),
     )

@@ -29,6 +29,25 @@ def test_training_sends_changed_weights_the_case_count_and_three_metrics(tmp_pat
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
+def test_a_mixed_study_trains_on_labels_of_both_arms(tmp_path):
+    site = labelled_site(tmp_path)
+    replies = {}
+    for arm in ("manual", "mixed"):
+        manifest = bean_manifest(tmp_path, arm=arm)
+        replies[arm] = make_agent(site, manifest).answer(job(manifest))
+        for case in site.split("train"):
+            submit_label(
+                site,
+                case_id=case.case_id,
+                label=make_label(size=2),
+                origin="ai_corrected",
+                reader="ben",
+            )
+
+    assert replies["manual"].n_cases == replies["mixed"].n_cases == 2
+    assert replies["manual"].weights != replies["mixed"].weights
+
+
 def test_validation_sends_dice_of_the_structures_and_no_weights(tmp_path):
     site, manifest = labelled_site(tmp_path), bean_manifest(tmp_path)
 

@@ -6,10 +6,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from segfed.agent import trust as trust_file
 from segfed.agent.refusal import RefusedError
 from segfed.agent.signing import check_signature, read_signed, sign
 from segfed.errors import ConfigError
-from tests.agent_samples import make_owner, trust
+from tests.agent_samples import make_owner, owner_public_key, trust
 from tests.federation_samples import manifest
 
 
@@ -94,3 +95,18 @@ def test_numbers_that_json_does_not_have_are_refused(tmp_path):
 
     with pytest.raises(ConfigError, match="NaN is no number in JSON"):
         read_signed(tmp_path / "signed.json")
+
+
+def test_an_owner_is_trusted_by_the_file_that_came_with_the_kit(tmp_path):
+    chief = make_owner(tmp_path, "chief")
+
+    trust_file(tmp_path / "site", owner_public_key(chief), name="trial")
+
+    assert check_signature(sign(manifest(), chief), tmp_path / "site") == "trial"
+
+
+def test_a_private_key_is_not_kept_as_a_trusted_one(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read as a public key"):
+        trust_file(tmp_path / "site", make_owner(tmp_path), name="trial")
+
+    assert not (tmp_path / "site" / "study_owners").exists()

@@ -49,6 +49,32 @@ def test_deep_supervision_adds_logits_at_half_resolution():
     assert [tuple(logits.shape[2:]) for logits in scales] == [(16, 24, 16), (8, 12, 8)]
 
 
+def test_thick_slices_keep_their_number_until_a_level_halves_them():
+    plan = sample_plan(
+        spacing_mm=(1, 1, 4),
+        features=(4, 8, 8, 8),
+        strides=((2, 2, 1), (2, 2, 2), (2, 2, 1)),
+        deep_supervision=True,
+        patch_voxels=(16, 24, 6),
+    )
+
+    scales = build_network(plan, seed=0).at_scales(torch.zeros(1, 1, 16, 24, 6))
+
+    assert [tuple(logits.shape[2:]) for logits in scales] == [(16, 24, 6), (8, 12, 6)]
+
+
+def test_a_level_of_thick_slices_looks_at_each_by_itself():
+    plan = sample_plan(spacing_mm=(1, 1, 4), strides=((2, 2, 1),), patch_voxels=(16, 16, 6))
+    first = build_network(plan, seed=0).encoder[0][0]
+    image = torch.randn(1, 1, 16, 16, 6)
+    changed = image.clone()
+    changed[..., 2] += 1
+
+    moved = (first(image) != first(changed)).any(dim=(0, 1, 2, 3))
+
+    assert moved.tolist() == [False, False, True, False, False, False]
+
+
 def test_no_state_but_weights():
     # Running statistics would have to be averaged too, and would tell about single patients.
     network = build_network(sample_plan(), seed=0)

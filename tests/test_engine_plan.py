@@ -58,5 +58,31 @@ def test_clicks_bring_inputs_of_their_own():
     assert (sample_plan().n_inputs, sample_plan(click_label="core").n_inputs) == (1, 4)
     assert sample_plan().click_target is None
     assert sample_plan(click_label="core").click_target == ("core", 2)
+    assert read_plan(sample_plan(click_label="core").model_dump()).click_label == "core"
     with pytest.raises(ConfigError, match="click_label 'stone' must be one of shell, core"):
         sample_plan(click_label="stone")
+
+
+def test_a_plan_without_strides_is_the_same_bytes_as_before_there_were_any():
+    # Its hash is what hospitals approved, and what results are stored under.
+    assert not {"strides", "click_label"} & sample_plan().model_dump(mode="json").keys()
+    assert sample_plan().kernels == ((3, 3, 3), (3, 3, 3))
+
+
+def test_across_thick_slices_convolutions_begin_where_voxels_are_about_cubes():
+    # Voxels of 1 x 1 x 5, then 2 x 2 x 5, then 4 x 4 x 5 mm: only 5 is less than 2 x 4
+    plan = sample_plan(
+        spacing_mm=(1, 1, 5),
+        features=(4, 4, 4, 4),
+        strides=((2, 2, 1), (2, 2, 1), (2, 2, 2)),
+        patch_voxels=(32, 32, 4),
+    )
+
+    assert plan.kernels == ((3, 3, 1), (3, 3, 1), (3, 3, 3), (3, 3, 3))
+    assert read_plan(plan.model_dump(mode="json")) == plan
+
+
+def test_one_slice_is_still_looked_at_by_the_coarsest_level():
+    plan = sample_plan(spacing_mm=(1, 1, 10), strides=((2, 2, 1),), patch_voxels=(16, 16, 1))
+
+    assert plan.kernels == ((3, 3, 1), (3, 3, 3))

@@ -11,14 +11,13 @@ import pytest
 
 from segfed.engine import (
     DataSummary,
-    Plan,
     make_plan,
     plan_for,
     plan_table,
     summarise,
     training_bytes,
 )
-from segfed.engine.planning import target_spacing_mm
+from segfed.engine.planning import strides_for, target_spacing_mm
 from segfed.errors import ConfigError
 from segfed.sites import fingerprint_site, load_site, load_task
 from segfed.sites.imports import DataFormat, import_data_set
@@ -54,10 +53,6 @@ def pooled(shapes: Sequence, spacings_mm: Sequence, hu: Sequence | None = None) 
     )
 
 
-def step_of(plan: Plan) -> int:
-    return int(2 ** (len(plan.features) - 1) * plan.stem_stride)
-
-
 def test_a_plan_of_sites_that_differ_is_that_of_their_pooled_cases(tmp_path):
     sites = {"north": NORTH, "south": SOUTH, "east": EAST}
     fingerprints = [
@@ -77,7 +72,9 @@ def test_a_plan_of_sites_that_differ_is_that_of_their_pooled_cases(tmp_path):
 
     assert plan.spacing_mm == pytest.approx(expected.spacing_mm, rel=0.005)
     # Extents are within 2.5 %, which can move a side by one step
-    assert plan.patch_voxels == pytest.approx(expected.patch_voxels, abs=step_of(expected))
+    assert plan.patch_voxels == pytest.approx(
+        expected.patch_voxels, abs=max(expected.coarsest_voxel)
+    )
     assert plan.features == expected.features
     # 1 HU of rounding, and the rest is the draw
     assert plan.window_hu == pytest.approx(expected.window_hu, abs=5)
@@ -172,7 +169,28 @@ def test_one_thick_slice_is_planned_for():
     plan = plan_for(KIDNEY, summary, gpu_memory_gb=8)
 
     assert plan.spacing_mm == (1, 1, 10)
-    assert plan.patch_voxels == (256, 256, 2)  # halved once, with a slice of padding
+    assert plan.patch_voxels == (256, 256, 1)
+    assert {stride[2] for stride in plan.strides} == {1}
+
+
+def test_thick_slices_are_halved_once_the_other_axes_have_caught_up():
+    # 0.7 0.7 5.0 mm, 192 192 24 voxels: 5 is not below 2 x 0.7, nor 2 x 1.4
+    # 2.8 2.8 5.0 mm,  48  48 24: below 2 x 2.8, all axes
+    # 5.6 5.6 10.0 mm, 24  24 12: all axes
+    # 11.2 11.2 20 mm, 12  12  6: 3 voxels would be left along the last axis
+    assert strides_for((0.7, 0.7, 5.0), (192, 192, 24)) == [
+        (2, 2, 1),
+        (2, 2, 1),
+        (2, 2, 2),
+        (2, 2, 2),
+        (2, 2, 1),
+    ]
+
+
+def test_a_single_axis_is_halved_only_while_it_is_long():
+    assert strides_for((1, 1, 1), (24, 7, 7)) == [(2, 1, 1), (2, 1, 1)]  # 24, 12, 6
+    assert strides_for((1, 1, 1), (22, 7, 7)) == [(2, 1, 1)]  # 11 is less than 12
+    assert strides_for((1, 1, 1), (5, 5, 5)) == [(2, 2, 2)], "a UNet has two levels at least"
 
 
 def test_a_gpu_that_is_too_small_is_refused_with_what_is_needed():

@@ -10,9 +10,12 @@ import torch
 from torch import nn
 
 from segfed.engine import build_network, predict_label, predict_scores, validation_dice
-from segfed.engine.prediction import MeanDice, validation_means
+from segfed.engine.prediction import MeanDice, prepared_image, validation_means
+from segfed.engine.sliding import slide
+from segfed.errors import OutOfMemoryError
 from segfed.volumes import Grid, Volume
 from tests.engine_samples import ellipsoid, sample_cases, sample_plan
+from transforms import restore
 
 CPU = torch.device("cpu")
 # I runs down in steps of 2 mm, J to the left in steps of 1 mm, K to the front in steps of 1.5 mm.
@@ -100,6 +103,70 @@ def test_only_the_box_around_the_content_is_computed():
     assert network.shapes[0][0] == (2 if torch.get_num_threads() == 1 else 1)
     assert (scores.argmax(dim=0) == 1).sum() == 8**3
     assert scores[0, 0, 0, 0] == 1
+
+
+def test_a_label_is_that_of_the_scores_of_the_whole_image():
+    # A body in air on a grid of its own: its label is made slab by slab, from inside its box only.
+    plan = sample_plan(patch_voxels=(8, 8, 8), spacing_mm=(1.5, 1.0, 2.0))
+    data = np.zeros((1, 30, 26, 34), dtype=np.float32)
+    data[0, 6:25, 3:20, 9:31] = np.random.default_rng(0).normal(size=(19, 17, 22))
+    image = Volume(data, Grid(data.shape[1:], AFFINE))
+    seen = prepared_image(plan, image)
+    scores = predict_scores([Threshold(0.0)], plan, seen.as_tensor(), device=CPU)
+
+    label = predict_label([Threshold(0.0)], plan, image, device=CPU)
+
+    expected = restore(
+        scores, affine=seen.affine, target_affine=AFFINE, target_shape=data.shape[1:]
+    )
+    assert np.array_equal(label.data[0], expected.numpy())
+    assert 0 < (label.data == 1).mean() < 0.5
+
+
+class RightIsBright(nn.Module):
+    """Class 1 in the right half of the window, whatever the window shows."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(len(image), 3, *image.shape[2:])
+        logits[:, 1, : image.shape[2] // 2] = -20
+        logits[:, 1, image.shape[2] // 2 :] = 20
+        return logits
+
+
+def test_mirrored_predictions_are_averaged():
+    # Mirrored along I the right half is the left one: the mean of 1 and 0 (1/3 each where nothing
+    # is decided stays out of it) is the same on both sides. Along J nothing changes.
+    plan = sample_plan(patch_voxels=(8, 8, 8))
+    image = torch.ones(1, 8, 8, 8)
+
+    both, along_j = (
+        torch.cat(list(slide([RightIsBright()], plan, image, device=CPU, mirror_axes=axes)), dim=1)
+        for axes in ((0,), (1,))
+    )
+
+    assert both[1].numpy() == pytest.approx(0.5, abs=1e-6)
+    assert along_j[1, 4:].numpy() == pytest.approx(1, abs=1e-6)
+    assert along_j[1, :4].numpy() == pytest.approx(0, abs=1e-6)
+
+
+def test_scores_are_held_for_one_window_at_a_time():
+    plan = sample_plan(patch_voxels=(8, 8, 8))
+
+    slabs = list(slide([Threshold(0.0)], plan, torch.randn(1, 50, 8, 8), device=CPU))
+
+    assert sum(slab.shape[1] for slab in slabs) == 50
+    assert max(slab.shape[1] for slab in slabs) <= 8
+
+
+def test_a_device_that_is_too_small_is_answered_in_words():
+    def exhausted(_: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has")
+
+    network = Threshold(0.0)
+    network.forward = exhausted
+
+    with pytest.raises(OutOfMemoryError, match=r"CUDA out of memory.*--device cpu.*patch_voxels"):
+        predict_scores([network], sample_plan(), torch.ones(1, 20, 24, 16), device=CPU)
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0])

@@ -58,6 +58,21 @@ def test_deep_supervision_trains_too():
     assert second.loss < first.loss
 
 
+def test_thick_slices_train_with_strides_of_their_own():
+    run = trainer(
+        total_steps=12,
+        spacing_mm=(1, 1, 4),
+        features=(4, 8, 8, 8),
+        strides=((2, 2, 1), (2, 2, 2), (2, 2, 1)),
+        deep_supervision=True,
+        patch_voxels=(16, 24, 6),
+    )
+
+    first, second = run.run(6), run.run(6)
+
+    assert second.loss < first.loss
+
+
 def test_a_seed_decides_everything():
     first, second, other = trainer(), trainer(), trainer(seed=1)
     for run in (first, second, other):

@@ -9,21 +9,24 @@ from hypothesis import strategies as st
 from scipy.stats import trim_mean
 
 from federation.aggregation import aggregate
+from federation.similarity import compare
 from federation.spool import BLOCK, Spool
 from segfed.rules import FederationRules
 
 
 def aggregated(folder, updates, counts=None, **rules):
-    """The aggregate of updates by site, each counting once unless stated."""
-    model = next(iter(updates.values()))
+    """The aggregate of updates of a model of zeros, by site; each counts once unless stated."""
+    model = {name: np.zeros_like(array) for name, array in next(iter(updates.values())).items()}
     spool = Spool(folder / "spool", model=model)
     for site, weights in updates.items():
         spool.add(site, weights)
+    counts = counts or dict.fromkeys(updates, 1)
     return aggregate(
         spool,
         model=model,
-        counts=counts or dict.fromkeys(updates, 1),
+        counts=counts,
         rules=FederationRules(**rules),
+        comparison=compare(spool, model=model, sites=counts),
     )
 
 
@@ -125,3 +128,31 @@ def test_an_array_without_dimensions_stays_one(tmp_path):
 
     assert found["w"].shape == ()
     assert found["w"] == 2
+
+
+def test_krum_takes_the_update_that_lies_closest_to_the_others(tmp_path):
+    # n - f - 2 = 2 neighbours; with w = (v, v) squared distances are 2 (v - v')². The scores:
+    # 1.0: 2 (0.1² + 0.3²) = 0.2, 1.1: 2 (0.1² + 0.2²) = 0.1, 1.3: 2 (0.2² + 0.3²) = 0.26.
+    found = aggregated(
+        tmp_path, full(1.0, 1.1, 1.3, 9.0, -5.0), aggregation="krum", minimum_sites=5
+    )
+
+    assert found["w"][0] == np.float32(1.1)
+
+
+def test_multi_krum_takes_the_plain_mean_of_the_closest(tmp_path):
+    # n - f - 2 = 2 updates have the best scores (above), whatever case counts they claim.
+    counts = {"a": 1, "b": 100, "c": 1, "d": 1000, "e": 1}
+    updates = full(1.0, 1.1, 1.3, 9.0, -5.0)
+
+    found = aggregated(tmp_path, updates, counts, aggregation="multi_krum", minimum_sites=5)
+
+    assert found["w"][0] == pytest.approx(1.05)
+
+
+def test_a_long_update_is_shortened_to_the_bound_before_the_mean(tmp_path):
+    # The median norm is that of 2; 30 is shortened to 1.5 x 2: (1 + 2 + 3) / 3.
+    found = aggregated(tmp_path, full(1.0, 2.0, 30.0), clip_norm_ratio=1.5)
+
+    assert found["w"][0] == pytest.approx(2)
+    assert found["w"].dtype == np.float32

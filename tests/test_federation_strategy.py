@@ -226,6 +226,38 @@ def test_the_median_outvotes_a_site_that_stays_within_the_checks(tmp_path):
     assert value(rounds.run(1, start())[0]) == 2
 
 
+def flipped(reply):
+    """The update turned round: the site works against the others."""
+    weights = read_arrays(reply.content["arrays"])
+    reply.content["arrays"] = write_arrays(
+        {name: np.asarray(-array) for name, array in weights.items()}
+    )
+
+
+def test_an_update_that_looks_wrong_is_named_and_still_counts_unless_the_study_drops_it(tmp_path):
+    agents = {"a": AddingAgent(2), "b": AddingAgent(3), "c": AddingAgent(7)}
+    hostile = {"odd": ChangedAgent(5, change=flipped)}
+    # Equal directions: a's, b's and c's cosines are 1, the flipped one's is -1.
+    for action, expected in (("report", (2 + 3 + 7 - 5) / 4), ("drop", 4)):
+        rounds, _ = scripted_rounds(tmp_path, agents | hostile, suspects=action)
+
+        model, record = rounds.run(1, start())
+
+        assert list(record.suspects) == ["odd"]
+        assert record.sites["odd"]["cosine"] == pytest.approx(-1)
+        assert record.sites["odd"]["norm_ratio"] == pytest.approx(5 / 4)
+        assert list(record.dropped) == (["odd"] if action == "drop" else [])
+        assert value(model) == expected
+
+
+def test_suspects_that_leave_no_quorum_end_the_run(tmp_path):
+    agents = {"a": AddingAgent(2), "b": AddingAgent(2), "c": AddingAgent(2), "d": AddingAgent(5)}
+    rounds, _ = scripted_rounds(tmp_path, agents, suspects="drop", minimum_sites=3)
+
+    with pytest.raises(FederationError, match=r"2 usable updates .* its update is that of a"):
+        rounds.run(1, start())
+
+
 def test_a_round_ends_without_a_silent_site_at_the_deadline(tmp_path):
     agents = {"a": AddingAgent(1), "b": AddingAgent(1), "slow": AddingAgent(7)}
     rounds, grid = scripted_rounds(tmp_path, agents, round_deadline_seconds=60)

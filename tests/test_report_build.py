@@ -9,7 +9,9 @@ import pytest
 
 from segfed.errors import ConfigError
 from segfed.report.build import build_report
+from segfed.report.terminal import summary_table
 from segfed.report.values import MEAN_OF_STRUCTURES
+from segfed.report.write import HTML_FILE, write_report
 from segfed.study.records import SCORES_FILE, ScoreRow, write_rows
 from tests.report_samples import STRUCTURES, write_run
 
@@ -271,3 +273,78 @@ def test_a_study_that_was_trained_to_propose_is_not_reported(tmp_path):
 
     with pytest.raises(ConfigError, match=r"not scored; publish it with `segfed model publish`"):
         build_report(run)
+
+
+def by_seed(model, site, case, structure):
+    """Seed 1 scores 0.3 more; assisted labels 0.1 less."""
+    del site, case, structure
+    return 0.5 + 0.3 * model.seed - (0.1 if model.arm == "assisted" else 0.0)
+
+
+def test_arms_are_compared_on_the_seeds_that_both_have(tmp_path):
+    run = write_run(
+        tmp_path,
+        dice=by_seed,
+        cases=CASES,
+        external={},
+        seeds=(0, 1),
+        not_run=lambda model: (model.arm, model.seed) == ("assisted", 1),
+    )
+
+    report = build_report(run)
+
+    found = report["comparison"]["regimes"]["federated"]
+    # Over all seeds it would be 0.4 - 0.65.
+    assert found["structures"]["tumor"]["mean"] == pytest.approx(-0.1)
+    assert found["n_seeds"] == 1
+    assert report["runs"]["federated"]["assisted"] == {"n_models": 1, "n_not_run": 1, "seeds": [0]}
+    # 2 local, pooled, federated and ensemble
+    assert len(report["not_run"]) == 5
+    assert "5 of the study's models were not run" in report["warnings"][0]
+    assert "federated assisted, seed 1" in report["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        lambda model: model.regime not in ("untrained", "local"),
+        lambda model: model.regime != "untrained" and model.regime != "federated",
+        lambda model: model.regime == "federated" and model.arm == "manual",
+        lambda model: model.train_site == "a" or model.regime == "ensemble",
+        lambda model: model.regime != "untrained" and model.arm == "manual",
+        lambda model: model.seed == 0,
+        lambda model: model.regime == "untrained" and model.seed == 1,
+    ],
+)
+def test_a_study_run_in_part_has_a_report_that_says_so(tmp_path, missing):
+    run = write_run(
+        tmp_path,
+        dice=by_seed,
+        cases={"a": 2, "b": 2},
+        external={},
+        seeds=(0, 1),
+        not_run=missing,
+        with_volumes=True,
+    )
+
+    report = write_report(run)
+
+    assert any("were not run" in warning for warning in report["warnings"])
+    assert "models not run" in (run / HTML_FILE).read_text()
+    assert summary_table(report).row_count
+
+
+def test_local_models_of_some_sites_are_compared_with_nothing(tmp_path):
+    run = write_run(
+        tmp_path,
+        dice=by_seed,
+        cases=CASES,
+        external={},
+        not_run=lambda model: (model.regime, model.train_site) == ("local", "a"),
+    )
+
+    report = build_report(run)
+
+    assert report["federated_minus"]["manual"].keys() == {"ensemble", "pooled"}
+    assert report["gain"]["manual"]["tumor"] is None
+    assert "local" not in report["comparison"]["regimes"]

@@ -185,3 +185,16 @@ def test_a_run_of_one_arm_without_federation_has_a_page(tmp_path):
 def test_both_light_and_dark_are_served(page):
     assert "prefers-color-scheme: dark" in page
     assert '<meta name="color-scheme" content="light dark">' in page
+
+
+def test_the_mixed_arm_stands_beside_the_others(tmp_path):
+    run = write_run(
+        tmp_path, dice=dice, cases=CASES, external={}, arms=("manual", "assisted", "mixed")
+    )
+
+    report = build_report(run)
+
+    # 2 cases at a: 0.70 and 0.71; 4 at b: up to 0.73; the mean of 0.705 and 0.715.
+    assert report["overall"]["federated"]["mixed"]["mean"] == pytest.approx(0.71)
+    assert set(report["comparison"]["regimes"]) == {"local", "pooled", "ensemble", "federated"}
+    assert 'class="arm mixed"' in render_html(report)

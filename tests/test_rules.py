@@ -34,6 +34,7 @@ def test_rate_and_memory_follow_from_the_algorithm(rules, rate, remembers):
         {"server_momentum": 1.0},
         {"max_norm_ratio": 1.0},
         {"round_deadline_seconds": 0},
+        {"clip_norm_ratio": 0},
         {"algorithm": "fedprox"},  # FedProx is proximal_mu, with any algorithm
     ],
     ids=str,
@@ -41,3 +42,12 @@ def test_rate_and_memory_follow_from_the_algorithm(rules, rate, remembers):
 def test_values_that_make_no_federation_are_refused(wrong):
     with pytest.raises(ValidationError):
         FederationRules.model_validate(wrong)
+
+
+@pytest.mark.parametrize("aggregation", ["krum", "multi_krum"])
+def test_krum_is_refused_where_fewer_than_2_f_plus_3_sites_may_remain(aggregation):
+    for n_hostile, fewest in ((1, 5), (2, 7)):
+        rules = {"aggregation": aggregation, "hostile_sites": n_hostile}
+        FederationRules.model_validate(rules | {"minimum_sites": fewest})
+        with pytest.raises(ValidationError, match=f"among {fewest} or more"):
+            FederationRules.model_validate(rules | {"minimum_sites": fewest - 1})

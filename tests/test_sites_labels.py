@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segfed.errors import CaseError, GeometryError, LabelError, LedgerError, VolumeError
-from segfed.sites import Site, select_labels, store_label, submit_label
+from segfed.sites import Site, store_label, submit_label
 from segfed.volumes import Volume, read_grid, read_label, write_label
 from tests.sites_samples import NOON, SHAPE, make_grid, make_label, make_site
 
@@ -137,43 +137,3 @@ def test_a_rejection_stays_a_rejection(site):
     site.ledger().assign("ann", "case0", "assisted")
 
     assert submit(site, status="rejected").status == "rejected"
-
-
-def test_selection_takes_the_current_label_of_the_arm(site):
-    submit(site, label=make_label(size=2))
-    second = submit(site)
-    assisted = submit(site, origin="ai_corrected", label=make_label(size=4))
-
-    (manual_case,) = select_labels(site, split="train", arm="manual")
-    (assisted_case,) = select_labels(site, split="train", arm="assisted")
-
-    assert manual_case.record == second
-    assert manual_case.label_path.name == f"{second.label_sha256}.nii.gz"
-    assert assisted_case.record == assisted
-
-
-def test_another_arms_label_never_stands_in_and_withheld_ones_are_named(site):
-    submit(site, origin="ai_corrected")
-    site.ledger().assign("ann", "case0", "manual")
-    submit(site, origin="ai_accepted")
-
-    with pytest.raises(CaseError, match=r"1 of 1.*no manual label.*case0.*case0 \(flagged\)"):
-        select_labels(site, split="train", arm="manual")
-    assert select_labels(site, split="train", arm="manual", required=False) == ()
-
-
-def test_a_split_without_cases_is_refused_where_labels_are_required(site):
-    with pytest.raises(CaseError, match="no case in split 'validation'"):
-        select_labels(site, split="validation", arm="manual")
-    assert select_labels(site, split="validation", arm="manual", required=False) == ()
-
-
-def test_an_altered_or_missing_label_is_never_handed_out(site):
-    path = site.ledger().label_path(submit(site).label_sha256)
-
-    path.write_bytes(b"altered")
-    with pytest.raises(LedgerError, match=r"case0.*has the hash.*record 1"):
-        select_labels(site, split="train", arm="manual")
-    path.unlink()
-    with pytest.raises(LedgerError, match=r"case0.*is missing.*record 1"):
-        select_labels(site, split="train", arm="manual")

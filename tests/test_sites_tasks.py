@@ -131,6 +131,25 @@ def test_a_patch_that_the_network_cannot_halve_is_refused_with_the_nearest_that_
         )
 
 
+def test_strides_decide_what_a_patch_is_a_multiple_of():
+    # I and J are halved twice, K once: 30 is nearest to 32, 21 to 20, 5 to 4
+    settings = {"spacing_mm": (1, 1, 3), "features": (8, 16, 32), "strides": ((2, 2, 1), (2, 2, 2))}
+
+    assert PlanSettings(**settings, patch_voxels=(32, 20, 6)).coarsest_voxel == (4, 4, 2)
+    with pytest.raises(ValueError, match=r"multiples of \(4, 4, 2\).*nearest: \(32, 20, 4\)"):
+        PlanSettings(**settings, patch_voxels=(30, 21, 5))
+
+
+def test_a_stride_is_needed_for_every_level_after_the_first():
+    with pytest.raises(ValueError, match="found 1 strides for 3 levels; expected 2"):
+        PlanSettings(
+            spacing_mm=(1, 1, 3),
+            patch_voxels=(16, 16, 16),
+            features=(8, 16, 32),
+            strides=((2, 2, 1),),
+        )
+
+
 def test_a_misspelt_task_name_gets_a_suggestion():
     with pytest.raises(ConfigError, match="Did you mean 'kidney_tumor'"):
         load_task("kidny_tumor")

@@ -232,3 +232,34 @@ def test_a_renamed_study_begins_its_half_run_federation_anew(tmp_path):
             run_study(settings, out=tmp_path / "run", launch_federation=launch)
 
     assert (tmp_path / "run/study.json").exists()
+
+
+def test_the_mixed_arm_trains_on_half_of_either_kind_of_label(tmp_path):
+    for site in make_sites(tmp_path)[:2]:
+        for case in site.split("train"):
+            submit_label(
+                site, case_id=case.case_id, label=block(4), origin="ai_corrected", reader="ben"
+            )
+    settings = make_settings(
+        tmp_path, regimes=("federated",), arms=("manual", "assisted", "mixed"), external_sites=()
+    )
+    asked = []
+
+    def launch(job, *, on_round):
+        asked.append(job.manifest.arm)
+        return pretend_federation(job, on_round=on_round)
+
+    run_study(settings, out=tmp_path / "run", launch_federation=launch)
+
+    inputs = {
+        arm: json.loads((tmp_path / f"run/federated/{arm}/seed0/inputs.json").read_text())
+        for arm in settings.arms
+    }
+    for name in ("a", "b"):
+        first, second = inputs["mixed"]["sites"][name]["train"]
+        pairs = {arm: inputs[arm]["sites"][name]["train"] for arm in ("manual", "assisted")}
+        assert {tuple(first), tuple(second)} & {tuple(pair) for pair in pairs["manual"]}
+        assert {tuple(first), tuple(second)} & {tuple(pair) for pair in pairs["assisted"]}
+    assert sorted(asked) == ["assisted", "manual", "mixed"]
+    # Four cases with two labels each: none is listed again for the mixed arm.
+    assert len(read_labels(tmp_path / "run/labels.csv")) == 8

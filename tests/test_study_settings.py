@@ -63,7 +63,7 @@ def test_budgets_that_are_not_stated_follow_from_the_federation():
         ('["x"]', '["b"]', r"b cannot be both in sites and in external_sites"),
         ('["x"]', '["y"]', r"names site folders that are not there: y"),
         ("[budget]", 'regimes = ["ensemble"]\n[budget]', r"add 'local' to regimes"),
-        ("[budget]", 'arms = ["asisted"]\n[budget]', r"arms.*'manual' or 'assisted'"),
+        ("[budget]", 'arms = ["asisted"]\n[budget]', r"arms.*'manual', 'assisted' or 'mixed'"),
         (
             "[budget]",
             "[federation]\nminimum_sites = 3\n[budget]",

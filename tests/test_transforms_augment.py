@@ -73,6 +73,18 @@ def test_a_ball_in_mm_stays_a_ball_when_it_turns():
         assert widths.max() - widths.min() <= 4.0, "within a voxel of 3 mm and one of 1 mm"
 
 
+def test_a_thin_patch_turns_in_its_plane():
+    images = torch.zeros(16, 1, 40, 30, 6)
+    images[..., 10:30, 5:15, 2] = 1
+    labels = images[:, 0].long()
+
+    turned, turned_labels = turn(images, labels, spacing_mm=(1, 1, 5), generator=generator())
+
+    assert not torch.equal(turned, images)
+    assert turned[..., [0, 1, 3, 4, 5]].abs().max() < 1e-5
+    assert turned_labels[..., [0, 1, 3, 4, 5]].sum() == 0
+
+
 def test_mirroring_is_along_the_asked_axes_only():
     images, labels = block(16)
 

@@ -10,7 +10,7 @@ import torch
 
 from segfed.volumes import read_label
 from tests.volumes_samples import AFFINES, OBLIQUE, SHAPE, STRAIGHT
-from transforms import as_metatensor, postprocess, preprocess, restore
+from transforms import as_metatensor, postprocess, preprocess, restore, restore_slabs
 
 # Turned by 22.6 degrees about z (sides 5, 12, 13), so that every axis stays nearest to its own.
 TURNED = np.array(
@@ -185,3 +185,21 @@ def test_a_real_kits_mask_comes_back_exactly_from_its_ipl_grid(shared_data):
 
     assert set(np.unique(block)) == {0, 1, 2}
     np.testing.assert_array_equal(restored, block[0])
+
+
+@pytest.mark.parametrize("spacing_mm", [(1, 1, 1), (0.7, 1.3, 2.1)])
+@pytest.mark.parametrize("flipped", [False, True])
+def test_slabs_of_a_box_give_what_the_whole_scores_give(spacing_mm, flipped):
+    scores = torch.rand((3, 9, 8, 7), generator=torch.Generator().manual_seed(0))
+    box = (slice(2, 9), slice(0, 5), slice(3, 6))
+    background = torch.zeros_like(scores)
+    background[0] = 1
+    background[(slice(None), *box)] = scores[(slice(None), *box)]
+    target = np.diag([-spacing_mm[0] if flipped else spacing_mm[0], *spacing_mm[1:], 1.0])
+    target[0, 3] = 9 if flipped else -1
+    grids = {"affine": np.eye(4), "target_affine": target, "target_shape": (14, 9, 5)}
+    inside = scores[(slice(None), *box)]
+
+    label = restore_slabs(inside.split([3, 1, 2, 1], dim=1), box=box, shape=(9, 8, 7), **grids)
+
+    assert torch.equal(label, restore(background, **grids))

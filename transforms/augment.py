@@ -13,6 +13,9 @@ from torch.nn.functional import affine_grid, avg_pool3d, grid_sample
 _GEOMETRY_PROBABILITY = 0.35
 _ROTATION_DEGREES = 20.0
 _SCALE = (0.8, 1.25)
+# A patch that is so much longer than thick, in voxels, turns in its plane only, as in nnU-Net: any
+# other rotation would move most of it out of itself.
+_THIN_RATIO = 3.0
 _INTENSITY_PROBABILITY = 0.3
 _BLUR_PROBABILITY = 0.1
 
@@ -51,14 +54,18 @@ def turn(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Some samples rotated about a random axis and scaled, about the patch's centre.
 
+    A thin patch rotates about its short axis, and keeps its scale along that.
+
     Interpolates images linearly and labels to the nearest voxel; what comes from outside the patch
     is 0, as it is around a case that is smaller than its patch.
     """
     chosen = (_uniform(len(images), generator) < _GEOMETRY_PROBABILITY).nonzero()[:, 0]
     if len(chosen) == 0:
         return images, labels
-    sides_mm = [size * mm for size, mm in zip(images.shape[2:], spacing_mm, strict=True)]
-    matrices = _random_matrices(len(chosen), sides_mm, generator).to(images)
+    size = images.shape[2:]
+    sides_mm = [edge * mm for edge, mm in zip(size, spacing_mm, strict=True)]
+    thin = size.index(min(size)) if max(size) > _THIN_RATIO * min(size) else None
+    matrices = _random_matrices(len(chosen), sides_mm, generator, thin_axis=thin).to(images)
     chosen = chosen.to(images.device)
     picked = images[chosen]
     grid = affine_grid(matrices, list(picked.shape), align_corners=False)
@@ -127,12 +134,16 @@ def _blur(images: torch.Tensor) -> torch.Tensor:
 
 
 def _random_matrices(
-    size: int, sides_mm: Sequence[float], generator: torch.Generator
+    size: int, sides_mm: Sequence[float], generator: torch.Generator, *, thin_axis: int | None
 ) -> torch.Tensor:
     """Rotations with scaling (size, 3, 4) in the coordinates of ``affine_grid``."""
-    axis = torch.nn.functional.normalize(
-        torch.randn((size, 3), generator=generator, device=generator.device), dim=1
-    )
+    axis = torch.randn((size, 3), generator=generator, device=generator.device)
+    scaled = torch.ones(3, dtype=torch.bool, device=generator.device)
+    if thin_axis is not None:
+        # affine_grid's order is K, J, I
+        scaled[2 - thin_axis] = False
+        axis[:, scaled] = 0
+    axis = torch.nn.functional.normalize(axis, dim=1)
     angle = (2 * _uniform((size, 1, 1), generator) - 1) * math.radians(_ROTATION_DEGREES)
     cross = torch.zeros((size, 3, 3), device=generator.device)
     for row, column, source, sign in ((0, 1, 2, -1), (0, 2, 1, 1), (1, 2, 0, -1)):
@@ -146,7 +157,8 @@ def _random_matrices(
     # affine_grid runs from -1 to 1 along every axis, in the order K, J, I: a rotation in mm must be
     # stretched by the ratio of the patch's sides.
     sides = torch.tensor([*reversed(sides_mm)], dtype=torch.float32, device=generator.device)
-    stretched = rotation * scale * sides[None, :] / sides[:, None]
+    scales = torch.where(scaled[:, None] & scaled, scale, 1.0)
+    stretched = rotation * scales * sides[None, :] / sides[:, None]
     return torch.cat([stretched, torch.zeros((size, 3, 1), device=generator.device)], dim=2)
 
 

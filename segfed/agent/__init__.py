@@ -4,7 +4,14 @@ from segfed.agent.agent import Agent
 from segfed.agent.approval import approved_studies, decide
 from segfed.agent.audit import AUDIT_FILE, AuditEntry, read_audit
 from segfed.agent.resident import ResidentAgent
-from segfed.agent.signing import SignedManifest, check_signature, read_signed, sign
+from segfed.agent.signing import (
+    SignedManifest,
+    check_signature,
+    read_owner_key,
+    read_signed,
+    sign,
+    trust,
+)
 
 __all__ = [
     "AUDIT_FILE",
@@ -16,6 +23,8 @@ __all__ = [
     "check_signature",
     "decide",
     "read_audit",
+    "read_owner_key",
     "read_signed",
     "sign",
+    "trust",
 ]

@@ -6,10 +6,16 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 
 from segfed.agent.refusal import RefusedError
 from segfed.errors import ConfigError
+from segfed.files import write_bytes
 from segfed.protocol import AgentErrorCode, Manifest
 from segfed.settings import Settings, load_json
 
@@ -86,6 +92,26 @@ def check_signature(signed: SignedManifest, site_folder: Path) -> str:
     )
 
 
+def read_owner_key(path: Path) -> bytes:
+    """An owner's public key as PEM, after a look at whether it is one.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    return _read_owner(path).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def trust(site_folder: Path, key_file: Path, *, name: str) -> Path:
+    """Let a site take studies of an owner; returns the file that says so.
+
+    Raises:
+        ConfigError: If the file holds no owner's public key.
+    """
+    path = site_folder / OWNERS_FOLDER / f"{name}.pub"
+    write_bytes(path, read_owner_key(key_file))
+    return path
+
+
 def _is_by(key: Ed25519PublicKey, signed: SignedManifest) -> bool:
     """Whether a key's owner made the signature."""
     try:
@@ -101,19 +127,21 @@ def _signed_bytes(manifest: Manifest) -> bytes:
 
 def _read_owners(folder: Path) -> dict[str, Ed25519PublicKey]:
     """The trusted keys by the name of their file."""
-    owners = {}
-    for path in sorted(folder.glob("*.pub")):
-        try:
-            key = load_pem_public_key(path.read_bytes())
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise ConfigError(
-                f"{path} cannot be read as a public key ({error}); expected Ed25519 in PEM. "
-                "Replace it, or remove it."
-            ) from error
-        if not isinstance(key, Ed25519PublicKey):
-            raise ConfigError(
-                f"{path} holds a key of the kind {type(key).__name__}, expected Ed25519. Ask the "
-                "study's owner for that one."
-            )
-        owners[path.stem] = key
-    return owners
+    return {path.stem: _read_owner(path) for path in sorted(folder.glob("*.pub"))}
+
+
+def _read_owner(path: Path) -> Ed25519PublicKey:
+    """The key in a file."""
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(
+            f"{path} cannot be read as a public key ({error}); expected Ed25519 in PEM. "
+            "Replace it, or remove it."
+        ) from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigError(
+            f"{path} holds a key of the kind {type(key).__name__}, expected Ed25519. Ask the "
+            "study's owner for that one."
+        )
+    return key

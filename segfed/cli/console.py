@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -29,6 +30,12 @@ def print_json(content: Any) -> None:
     """Write one JSON document to stdout, for a program to read."""
     json.dump(content, sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")
+
+
+def show_warnings(warnings: Iterable[str]) -> None:
+    """One line each, on stderr."""
+    for warning in warnings:
+        err.print(f"[yellow]Warning:[/yellow] {warning}", highlight=False)
 
 
 def configure_logging(*, verbose: bool) -> None:

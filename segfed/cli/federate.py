@@ -9,22 +9,25 @@ from typing import Annotated
 
 import typer
 
-from segfed.cli import console
+from segfed.cli import console, federate_server, federate_site
 from segfed.cli.agent_process import run_agent
 from segfed.cli.federation_code import code_sha256
+from segfed.cli.manifest_file import read_manifest
 from segfed.cli.study_request import request_table
 from segfed.files import write_text
-from segfed.protocol import Manifest
-from segfed.settings import load_json
 from segfed.sites import load_site
 
 app = typer.Typer(no_args_is_help=True, help="Studies across hospitals.")
+federate_site.register(app)
+federate_server.register(app)
 _Folder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
 
 
 @app.command("sign")
 def sign(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="The study, as JSON.")],
+    manifest: Annotated[
+        Path, typer.Argument(metavar="STUDY", help="The study: TOML, or a complete manifest.")
+    ],
     key: Annotated[Path, typer.Option("--key", help="The owner's private key (Ed25519, PEM).")],
     out: Annotated[Path, typer.Option("--out", help="Where to write the signed manifest.")],
 ) -> None:
@@ -35,7 +38,7 @@ def sign(
     """
     from segfed.agent import sign as sign_manifest
 
-    study = load_json(manifest, Manifest, kind="manifest")
+    study = read_manifest(manifest)
     declared = study.bundle_sha256 or code_sha256()
     signed = sign_manifest(study.model_copy(update={"bundle_sha256": declared}), key)
     write_text(out, signed.model_dump_json(indent=2) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,8 @@ import typer
 
 from segfed.cli import console, label_records, label_study, label_user
 from segfed.cli.label_listen import LOOPBACK, Listen
-from segfed.cli.label_server import label_server, running_server
+from segfed.cli.label_restart import serve_for_good
+from segfed.cli.label_server import RunningServer, label_server, running_server
 from segfed.errors import ServerError
 from segfed.sites import load_site
 
@@ -43,7 +45,7 @@ def serve(
     """Serve a site's cases to 3D Slicer, until you press Ctrl-C.
 
     Only this machine is served, unless the site has accounts (segfed label user add) and you give
-    --host, --tls-certificate, --tls-key and --public-name.
+    --host, --tls-certificate, --tls-key and --public-name. A server that crashes starts again.
     """
     site = load_site(folder)
     listen = Listen(
@@ -53,14 +55,19 @@ def serve(
         key=key and key.resolve(),
         public_names=tuple(public_names or ()),
     )
-    with running_server(folder, listen=listen, reader=reader, device=device) as server:
+
+    def start(listen: Listen) -> AbstractContextManager[RunningServer]:
+        return running_server(folder, listen=listen, reader=reader, device=device)
+
+    def announce(server: RunningServer) -> None:
         console.out.print(
             f"Site {site.name} is served at {server.url}. In 3D Slicer open the MONAI Label "
             "module, enter this address and press the round arrow beside it; log in if asked. "
             "Ctrl-C ends the server.",
             soft_wrap=True,
         )
-        server.wait()
+
+    serve_for_good(start, listen=listen, on_ready=announce)
 
 
 @app.command("simulate")

@@ -113,6 +113,27 @@ def server_command(
     )
 
 
+def server_environment(inherited: Mapping[str, str], *, temporary: Path) -> dict[str, str]:
+    """An environment without any setting of MONAI Label's but ours.
+
+    Args:
+        inherited: This process's environment.
+        temporary: Where the server keeps its temporary files.
+
+    Raises:
+        ServerError: If the installation is incomplete.
+    """
+    kept = {name: value for name, value in inherited.items() if not name.startswith("MONAI_LABEL_")}
+    spec = importlib.util.find_spec("label_app")
+    if spec is None or spec.origin is None:
+        raise ServerError(
+            "Found no package 'label_app'; expected it beside segfed. Install segfed again."
+        )
+    paths = [str(Path(spec.origin).parents[1]), inherited.get("PYTHONPATH", "")]
+    search = os.pathsep.join(filter(None, paths))
+    return kept | _SWITCHES | {"PYTHONPATH": search, "TMPDIR": str(temporary)}
+
+
 @contextlib.contextmanager
 def label_server(
     site_folder: Path,
@@ -170,7 +191,8 @@ def running_server(
     command = server_command(site_folder, listen=listen, reader=reader, device=device)
     app_folder = _app_folder(site_folder)
     log_path = app_folder / "server.log"
-    log_path.unlink(missing_ok=True)  # another server of this site keeps writing to its own
+    if log_path.exists():  # another server of this site keeps writing to its own
+        log_path.replace(app_folder / "server.previous.log")
     with (
         # Uploads and proposals pass through temporary files: they stay within the site.
         temporary_folder(app_folder) as (temporary, lock),
@@ -178,7 +200,7 @@ def running_server(
         subprocess.Popen(
             command,
             cwd=temporary,  # MONAI Label reads a file called .env in its current folder
-            env=_environment(os.environ, temporary=temporary),
+            env=server_environment(os.environ, temporary=temporary),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -196,19 +218,6 @@ def running_server(
 
 def _app_folder(site_folder: Path) -> Path:
     return site_folder.resolve() / "cache" / "label_server"
-
-
-def _environment(inherited: Mapping[str, str], *, temporary: Path) -> dict[str, str]:
-    """This process's environment without any setting of MONAI Label's but ours."""
-    kept = {name: value for name, value in inherited.items() if not name.startswith("MONAI_LABEL_")}
-    spec = importlib.util.find_spec("label_app")
-    if spec is None or spec.origin is None:
-        raise ServerError(
-            "Found no package 'label_app'; expected it beside segfed. Install segfed again."
-        )
-    paths = [str(Path(spec.origin).parents[1]), inherited.get("PYTHONPATH", "")]
-    search = os.pathsep.join(filter(None, paths))
-    return kept | _SWITCHES | {"PYTHONPATH": search, "TMPDIR": str(temporary)}
 
 
 def _wait_until_ready(server: RunningServer, *, timeout_seconds: float) -> None:

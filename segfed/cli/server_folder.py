@@ -32,7 +32,10 @@ def temporary_folder(parent: Path) -> Iterator[tuple[Path, int]]:
             fcntl.flock(starting, fcntl.LOCK_EX)
             for left in parent.glob(f"{_PREFIX}*"):
                 _remove_unused(left)
-            made = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent)
+            # A worker of a server that was killed may write there for a moment yet.
+            made = tempfile.TemporaryDirectory(
+                prefix=_PREFIX, dir=parent, ignore_cleanup_errors=True
+            )
             folder = Path(stack.enter_context(made))
             descriptor = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, descriptor)

@@ -29,15 +29,45 @@ def run(
             help="Models to train at once; default: one on a GPU, else one a core, at most 4.",
         ),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="FILTER",
+            help="Work on these models only: regime=local, arm=manual, seed=0, site=north, or the "
+            "value alone; may be given several times.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would run and how long; train nothing.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print report.json; with --dry-run, the plan.")
+    ] = False,
 ) -> None:
     """Train, score and report a study; what an earlier run finished is kept."""
     from segfed.cli.launch import launch_federation
+    from segfed.cli.study_plan import plan_json, plan_table
     from segfed.cli.study_progress import StudyProgress
     from segfed.report import summary_table, write_report
-    from segfed.study import load_study, run_study
+    from segfed.study import load_study, plan_study, run_study
 
     settings = load_study(study)
     folder = out or Path("runs") / settings.name
+    if dry_run:
+        plan = plan_study(
+            settings,
+            out=folder,
+            launch_federation=launch_federation,
+            workers=workers,
+            only=only or (),
+        )
+        if as_json:
+            console.print_json(plan_json(plan))
+        else:
+            console.out.print(plan_table(plan))
+        console.show_warnings(plan.warnings)
+        return
     with console.progress_bars() as progress:
         run_study(
             settings,
@@ -45,6 +75,7 @@ def run(
             launch_federation=launch_federation,
             on_event=StudyProgress(progress),
             workers=workers,
+            only=only or (),
         )
     if settings.train_split == "warmup":
         console.out.print(
@@ -53,5 +84,8 @@ def run(
         )
         return
     report = write_report(folder)
+    if as_json:
+        console.print_json(report)
+        return
     console.out.print(summary_table(report))
     console.out.print(f"Report: {folder / 'report.html'}", soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.progress import Progress, TaskID
 
 from segfed.cli import console
+from segfed.cli.study_plan import plan_table
 from segfed.study.events import (
     CaseScored,
     StudyChecked,
@@ -45,15 +46,8 @@ class StudyProgress:
 
     def _show_plan(self, event: StudyChecked) -> None:
         """What will run, before it runs."""
-        budgets = ", ".join(f"{name} {steps}" for name, steps in event.budget_steps.items())
-        scoring = f", then {event.n_models} models on {event.n_test_cases} test cases"
-        console.err.print(
-            f"{event.n_trainings} trainings (steps each: {budgets})"
-            f"{scoring if event.n_models else ''}",
-            highlight=False,
-        )
-        for warning in event.warnings:
-            console.err.print(f"[yellow]Warning:[/yellow] {warning}", highlight=False)
+        console.err.print(plan_table(event))
+        console.show_warnings(event.warnings)
         self._n_to_score = event.n_models * event.n_test_cases
 
     def _show_finished(self, event: TrainingFinished) -> None:

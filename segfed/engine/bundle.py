@@ -14,7 +14,7 @@ from segfed.engine.plan import Plan, read_plan
 from segfed.engine.weights import State, check_weights, read_weights, write_weights
 from segfed.errors import WeightsError
 from segfed.files import sha256_file, write_json, write_text
-from segfed.protocol import Arm
+from segfed.protocol import ArmChoice
 from segfed.settings import Settings, validated
 
 METADATA = Path("configs/metadata.json")
@@ -28,7 +28,7 @@ class Lineage(Settings):
     """Where a model comes from: enough to tell whether it saw a case."""
 
     study: str
-    arm: Arm | Literal["mixed"]
+    arm: ArmChoice
     seed: int
     round: int | None = None
     """Round of the federation; None where the model was not federated."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
 from torch import nn
 
-from segfed.errors import ConfigError
+from segfed.errors import ConfigError, OutOfMemoryError
 
 
 def select_device(name: str) -> torch.device:
@@ -65,3 +66,24 @@ def has_bfloat16_units(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+@contextmanager
+def enough_memory(device: torch.device, *, otherwise: str) -> Iterator[None]:
+    """A context in which a device that runs out of memory is answered in words.
+
+    Args:
+        device: What computes.
+        otherwise: What to do then, as a sentence.
+
+    Raises:
+        OutOfMemoryError: If PyTorch finds too little memory.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition(". ")[0]
+        raise OutOfMemoryError(
+            f"The memory of device {device} is exhausted ({reason}); expected enough for this "
+            f"plan's patches. {otherwise}"
+        ) from error

@@ -19,6 +19,8 @@ class UNet(nn.Module):
     convolution, and the logits are shuffled back after the last one: the finest level, where
     nearly all of the time goes, then works on an eighth of the voxels.
 
+    ``strides`` and ``kernels`` suit thick slices: a level may leave out the axis across them.
+
     Instance norm keeps no statistics of the training data, so weights are all that there is to
     average, and small batches do no harm.
     """
@@ -29,6 +31,8 @@ class UNet(nn.Module):
         in_channels: int,
         out_channels: int,
         features: Sequence[int],
+        strides: Sequence[Sequence[int]] | None = None,
+        kernels: Sequence[Sequence[int]] | None = None,
         stem_stride: int = 1,
         deep_supervision: bool = False,
     ) -> None:
@@ -37,7 +41,9 @@ class UNet(nn.Module):
         Args:
             in_channels: Image channels.
             out_channels: Label values, background among them.
-            features: Channels of each level, finest first; each level halves the one before it.
+            features: Channels of each level, finest first.
+            strides: Along I, J and K, of each level after the first; 2 everywhere if not given.
+            kernels: Sides of each level's convolutions along I, J and K; 3 if not given.
             stem_stride: 1, or 2 to work at half resolution.
             deep_supervision: Also give logits at every coarser level of the decoder but the
                 coarsest, for training.
@@ -46,15 +52,23 @@ class UNet(nn.Module):
         self.stem_stride = stem_stride
         block = stem_stride**3
         inputs = [in_channels * block, *features[:-1]]
-        self.encoder = nn.ModuleList(
-            _level(before, after, stride=1 if depth == 0 else 2)
-            for depth, (before, after) in enumerate(zip(inputs, features, strict=True))
-        )
         pairs = list(itertools.pairwise(features))
-        self.upsample = nn.ModuleList(
-            nn.ConvTranspose3d(coarse, fine, kernel_size=2, stride=2) for fine, coarse in pairs
+        steps = [(i, j, k) for i, j, k in strides or [(2, 2, 2)] * len(pairs)]
+        sides = [(i, j, k) for i, j, k in kernels or [(3, 3, 3)] * len(features)]
+        self.encoder = nn.ModuleList(
+            _level(before, after, kernel=side, stride=step)
+            for before, after, side, step in zip(
+                inputs, features, sides, [(1, 1, 1), *steps], strict=True
+            )
         )
-        self.decoder = nn.ModuleList(_level(2 * fine, fine, stride=1) for fine, _ in pairs)
+        self.upsample = nn.ModuleList(
+            nn.ConvTranspose3d(coarse, fine, kernel_size=step, stride=step)
+            for (fine, coarse), step in zip(pairs, steps, strict=True)
+        )
+        self.decoder = nn.ModuleList(
+            _level(2 * fine, fine, kernel=side, stride=(1, 1, 1))
+            for (fine, _), side in zip(pairs, sides[:-1], strict=True)
+        )
         n_heads = max(1, len(pairs) - 1) if deep_supervision else 1
         self.heads = nn.ModuleList(
             nn.Conv3d(width, out_channels * block, kernel_size=1) for width in features[:n_heads]
@@ -108,6 +122,8 @@ def network_arguments(plan: Plan) -> dict[str, object]:
         "in_channels": plan.n_inputs,
         "out_channels": plan.n_classes,
         "features": list(plan.features),
+        "strides": [list(stride) for stride in plan.level_strides],
+        "kernels": [list(kernel) for kernel in plan.kernels],
         "stem_stride": plan.stem_stride,
         "deep_supervision": plan.deep_supervision,
     }
@@ -116,15 +132,21 @@ def network_arguments(plan: Plan) -> dict[str, object]:
 _SLOPE = 0.01
 
 
-def _level(before: int, after: int, *, stride: int) -> nn.Sequential:
-    """Two convolutions, the first of which may halve the resolution."""
-    return nn.Sequential(*_convolution(before, after, stride), *_convolution(after, after, 1))
+Triple = tuple[int, int, int]
 
 
-def _convolution(before: int, after: int, stride: int) -> list[nn.Module]:
+def _level(before: int, after: int, *, kernel: Triple, stride: Triple) -> nn.Sequential:
+    """Two convolutions, the first of which may reduce the resolution."""
+    return nn.Sequential(
+        *_convolution(before, after, kernel, stride), *_convolution(after, after, kernel, (1, 1, 1))
+    )
+
+
+def _convolution(before: int, after: int, kernel: Triple, stride: Triple) -> list[nn.Module]:
     """Convolution, instance norm and leaky ReLU; the norm's own shift makes a bias needless."""
+    i, j, k = (side // 2 for side in kernel)
     return [
-        nn.Conv3d(before, after, kernel_size=3, stride=stride, padding=1, bias=False),
+        nn.Conv3d(before, after, kernel, stride=stride, padding=(i, j, k), bias=False),
         nn.InstanceNorm3d(after, affine=True),
         nn.LeakyReLU(_SLOPE, inplace=True),
     ]

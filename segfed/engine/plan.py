@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
+import numpy as np
 from pydantic import model_validator
 
 from segfed.files import sha256_json
@@ -42,8 +43,7 @@ class Plan(PlanSettings):
 
     @model_validator(mode="after")
     def _coarsest_level_has_a_mean(self) -> Self:
-        step = 2 ** (len(self.features) - 1) * self.stem_stride
-        if all(size == step for size in self.patch_voxels):
+        if self.patch_voxels == self.coarsest_voxel:
             raise ValueError(
                 f"patch_voxels {self.patch_voxels} shrink to a single voxel after "
                 f"{len(self.features)} levels with stem_stride {self.stem_stride}, which instance "
@@ -74,6 +74,25 @@ class Plan(PlanSettings):
     def n_classes(self) -> int:
         """Classes of the network: a class index is a label value, and 0 the background."""
         return 1 + max(self.labels.values())
+
+    @property
+    def kernels(self) -> tuple[tuple[int, int, int], ...]:
+        """Sides of each level's convolutions along I, J and K, finest level first.
+
+        With ``strides`` a level looks at its own slice alone, 1 instead of 3 along an axis, until
+        its voxels are less than twice as long along that axis as along the shortest: what lies
+        far away says little about a voxel (nnU-Net's rule). Without them all sides are 3.
+        """
+        if not self.strides:
+            return ((3, 3, 3),) * len(self.features)
+        sides: list[tuple[int, int, int]] = []
+        voxel_mm, is_near = np.array(self.spacing_mm), np.zeros(3, dtype=bool)
+        for stride in ((1, 1, 1), *self.strides[:-1]):
+            voxel_mm = voxel_mm * stride
+            is_near |= voxel_mm < 2 * voxel_mm.min()
+            i, j, k = (3 if near else 1 for near in is_near)
+            sides.append((i, j, k))
+        return (*sides, (3, 3, 3))  # the coarsest level always looks around
 
     @property
     def sha256(self) -> str:

@@ -1,9 +1,8 @@
 """A plan made from the fingerprints of all sites: nobody sees a case.
 
 The rules are those of nnU-Net (Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z,
-and its ``ExperimentPlanner``), with two differences. The network here halves all three axes at
-every level, so that the shortest axis limits the depth; and what fits into memory is counted for
-the network itself instead of compared with a reference.
+and its ``ExperimentPlanner``), with one difference: what fits into memory is counted for the
+network itself instead of compared with a reference.
 """
 
 from __future__ import annotations
@@ -29,6 +28,8 @@ _SMALLEST_EDGE_VOXELS = 32
 _FEATURES = 32
 _MOST_FEATURES = 320
 _MOST_HALVINGS = 5
+# No axis is halved to fewer voxels than this.
+_SMALLEST_SIDE_VOXELS = 4
 _SMALLEST_BATCH = 2
 # A batch that shows more of the data than this at once makes steps dear and teaches little.
 _BATCH_SHARE = 0.05
@@ -84,8 +85,9 @@ def plan_for(task: Task, summary: DataSummary, *, gpu_memory_gb: float) -> Plan:
     Spacing, patch, features, batch and a CT's window are decided here; everything else stays as
     the task has it. The patch begins at 256³ voxels' worth, isotropic in mm and no larger than the
     median image, and its longest side relative to the image shrinks until two patches fit. Each
-    level doubles the features, from 32 to at most 320. The batch takes the memory that is left, up
-    to 5 % of all voxels of the data.
+    level doubles the features, from 32 to at most 320, and halves the axes along which its voxels
+    are short: thick slices are left as they are until the other axes have caught up. The batch
+    takes the memory that is left, up to 5 % of all voxels of the data.
 
     Args:
         task: The task that the plan is for.
@@ -138,7 +140,7 @@ def target_spacing_mm(summary: DataSummary) -> Triple:
 
 def plan_table(plan: Plan) -> dict[str, Any]:
     """What was decided, as the ``plan`` table of a study or task file takes it."""
-    names = {"spacing_mm", "patch_voxels", "features", "stem_stride", "batch_size"}
+    names = {"spacing_mm", "patch_voxels", "features", "strides", "stem_stride", "batch_size"}
     return plan.model_dump(mode="json", include=names)
 
 
@@ -171,18 +173,39 @@ def _quantiles(sites: Sequence[tuple[Histogram, Histogram, Histogram]], fraction
 
 def _sized(task: Task, summary: DataSummary, *, spacing_mm: Triple, size: Sequence[int]) -> Plan:
     """The plan whose patch covers a size, as deep as that allows, with the smallest batch."""
-    stem = task.plan.stem_stride
-    # The coarsest level keeps 4 voxels along the longest axis and 2 along the shortest.
-    room = min(max(size) / stem / 4, min(size) / stem / 2)
-    halvings = min(max(1, int(math.log2(max(room, 1)))), _MOST_HALVINGS)
-    step = 2**halvings * stem
+    strides = strides_for(spacing_mm, [edge / task.plan.stem_stride for edge in size])
+    steps = np.prod(strides, axis=0) * task.plan.stem_stride
     overrides = {
         "spacing_mm": spacing_mm,
-        "patch_voxels": [math.ceil(edge / step) * step for edge in size],
-        "features": [min(_FEATURES * 2**n, _MOST_FEATURES) for n in range(halvings + 1)],
+        "patch_voxels": [
+            math.ceil(edge / step) * int(step) for edge, step in zip(size, steps, strict=True)
+        ],
+        "features": [min(_FEATURES * 2**n, _MOST_FEATURES) for n in range(len(strides) + 1)],
+        "strides": strides,
         "batch_size": _SMALLEST_BATCH,
     }
     return make_plan(_with_window(task, summary), overrides)
+
+
+def strides_for(spacing_mm: Sequence[float], size: Sequence[float]) -> list[tuple[int, int, int]]:
+    """Which axes each level halves, for a patch of some size in voxels; at least one level.
+
+    An axis is halved as long as 4 voxels remain and its voxels are less than twice as long as
+    those of the shortest axis that can be halved too; a single axis only while 6 remain.
+    """
+    voxel_mm, side = np.array(spacing_mm, dtype=float), np.array(size, dtype=float)
+    strides: list[tuple[int, int, int]] = []
+    while len(strides) < _MOST_HALVINGS:
+        halved = side >= 2 * _SMALLEST_SIDE_VOXELS
+        if halved.any():
+            halved &= voxel_mm < 2 * voxel_mm[halved].min()
+        if not halved.any() or (halved.sum() == 1 and max(side[halved]) < 12):
+            break
+        i, j, k = (2 if axis else 1 for axis in halved)
+        strides.append((i, j, k))
+        voxel_mm[halved] *= 2
+        side[halved] /= 2
+    return strides or [(2, 2, 2)]
 
 
 def _with_window(task: Task, summary: DataSummary) -> Task:
@@ -200,17 +223,18 @@ def _with_window(task: Task, summary: DataSummary) -> Task:
 
 def _shrunk(plan: Plan, *, image: Sequence[float]) -> list[int] | None:
     """The next smaller patch: one step off the axis that covers the most of the image."""
-    step = 2 ** (len(plan.features) - 1) * plan.stem_stride
     smallest = [min(_SMALLEST_EDGE_VOXELS, edge) for edge in image]
     candidates = [
         (size / image[axis], axis)
         for axis, size in enumerate(plan.patch_voxels)
-        if size - step >= smallest[axis]
+        if size - plan.coarsest_voxel[axis] >= smallest[axis]
     ]
     if not candidates:
         return None
     _, chosen = max(candidates)
-    return [size - step * (axis == chosen) for axis, size in enumerate(plan.patch_voxels)]
+    size = list(plan.patch_voxels)
+    size[chosen] -= plan.coarsest_voxel[chosen]
+    return size
 
 
 def _with_batch(

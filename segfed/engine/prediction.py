@@ -2,56 +2,71 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.data.utils import compute_importance_map
 from torch import nn
-from torch.nn.functional import pad
 
 from segfed.engine.cache import PreparedCase
 from segfed.engine.clicks import NO_CLICKS, Clicks, click_maps, with_next_click
-from segfed.engine.device import mixed_precision, place
+from segfed.engine.device import place
 from segfed.engine.plan import Plan
+from segfed.engine.sliding import Axes, slide
 from segfed.evaluation import dice, structure_mask
-from segfed.evaluation.masks import bounding_box
+from segfed.evaluation.masks import Box, bounding_box
 from segfed.volumes import Volume
-from transforms import as_metatensor, preprocess, restore
+from transforms import as_metatensor, preprocess, restore_slabs
 
-# Neighbouring windows overlap by half, so that every voxel lies well inside one of them.
-_STRIDE_FRACTION = 0.5
-_WINDOWS_PER_BATCH = 4
 # A model that takes clicks is chosen by what it makes of a few.
 _VALIDATION_CLICKS = 2
 
 
 def predict_label(
-    networks: Sequence[nn.Module], plan: Plan, volume: Volume, *, device: torch.device
+    networks: Sequence[nn.Module],
+    plan: Plan,
+    volume: Volume,
+    *,
+    device: torch.device,
+    mirror_axes: Axes = (),
 ) -> Volume:
     """The label of an image, on the image's own grid.
+
+    Class scores exist for a slab of the image at a time, on the network's grid and on the image's
+    own: memory beside the image itself does not grow with its length.
 
     Args:
         networks: One network, or several whose probabilities are averaged.
         plan: The plan that they were trained by.
         volume: The image (C, I, J, K), its channels in the plan's order, on any grid.
         device: Where to compute; the networks are moved there.
+        mirror_axes: RAS axes; the image is predicted mirrored along every combination of them,
+            too, and averaged. Twice the time for each axis.
 
     Returns:
         uint8, shape (1, I, J, K).
+
+    Raises:
+        OutOfMemoryError: If the device cannot hold a single window.
     """
     data = prepared_image(plan, volume)
-    scores = predict_scores(networks, plan, data.as_tensor(), device=device)
-    label = restore(
-        scores,
+    image = data.as_tensor()
+    box = content_box(image)
+    if box is None:
+        return Volume(np.zeros((1, *volume.grid.shape), dtype=np.uint8), volume.grid)
+    networks = [place(network, device).eval() for network in networks]
+    image = _network_input(plan, image)
+    label = restore_slabs(
+        slide(networks, plan, image[(slice(None), *box)], device=device, mirror_axes=mirror_axes),
+        box=box,
+        shape=image.shape[1:],
         affine=data.affine,
         target_affine=volume.grid.affine,
         target_shape=volume.grid.shape,
     )
-    return Volume(label.cpu().numpy()[None], volume.grid)
+    return Volume(label.numpy()[None], volume.grid)
 
 
 def prepared_image(plan: Plan, volume: Volume) -> MetaTensor:
@@ -62,7 +77,11 @@ def prepared_image(plan: Plan, volume: Volume) -> MetaTensor:
     return prepared
 
 
-@torch.no_grad()
+def content_box(image: torch.Tensor) -> Box | None:
+    """The box around what a preprocessed image (C, I, J, K) shows: body or brain, voxels not 0."""
+    return bounding_box((image != 0).any(dim=0).numpy())
+
+
 def predict_scores(
     networks: Sequence[nn.Module],
     plan: Plan,
@@ -91,12 +110,13 @@ def predict_scores(
     networks = [place(network, device).eval() for network in networks]
     scores = torch.zeros((plan.n_classes, *image.shape[1:]))
     scores[0] = 1
-    box = bounding_box((image != 0).any(dim=0).numpy())
-    if plan.click_label is not None:
-        image = torch.cat([image, click_maps(clicks, image.shape[1:], before=before)])
+    box = content_box(image)
     if box is not None:
-        here = (slice(None), *box)
-        scores[here] = _slide(networks, plan, image[here], device)
+        image = _network_input(plan, image, clicks=clicks, before=before)
+        done = box[0].start
+        for slab in slide(networks, plan, image[(slice(None), *box)], device=device):
+            scores[:, done : done + slab.shape[1], box[1], box[2]] = slab.cpu()
+            done += slab.shape[1]
     return scores
 
 
@@ -226,64 +246,20 @@ def dice_after_clicks(
     return found
 
 
+def _network_input(
+    plan: Plan,
+    image: torch.Tensor,
+    *,
+    clicks: Clicks = NO_CLICKS,
+    before: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """A preprocessed image, with the maps of clicks behind it where the plan takes any."""
+    if plan.click_label is None:
+        return image
+    return torch.cat([image, click_maps(clicks, image.shape[1:], before=before)])
+
+
 def _mean_dice(values: Sequence[float]) -> MeanDice:
     """Mean of the finite values, and their number."""
     n_cases = int(np.isfinite(values).sum())
     return MeanDice(float(np.nanmean(values)) if n_cases else float("nan"), n_cases)
-
-
-def _slide(
-    networks: Sequence[nn.Module], plan: Plan, image: torch.Tensor, device: torch.device
-) -> torch.Tensor:
-    """Class probabilities (K, I, J, K) of an image with at least one voxel."""
-    patch = plan.patch_voxels
-    missing = [max(0, size - have) for size, have in zip(patch, image.shape[1:], strict=True)]
-    before = [gap // 2 for gap in missing]
-    margins = [(low, gap - low) for low, gap in zip(before, missing, strict=True)]
-    padded = pad(image, [side for margin in reversed(margins) for side in margin])
-    weight = compute_importance_map(patch, mode="gaussian", sigma_scale=0.125).float()
-    total = torch.zeros((plan.n_classes, *padded.shape[1:]))
-    weights = torch.zeros(padded.shape[1:])
-    windows = list(_windows(padded.shape[1:], patch))
-    for start in range(0, len(windows), _WINDOWS_PER_BATCH):
-        chosen = windows[start : start + _WINDOWS_PER_BATCH]
-        batch = torch.stack([padded[(slice(None), *window)] for window in chosen]).to(device)
-        batch = batch.contiguous(memory_format=torch.channels_last_3d)
-        with mixed_precision(device):
-            logits = [network(_without_slow_path(batch))[: len(chosen)] for network in networks]
-        probabilities = [one.float().softmax(dim=1) for one in logits]
-        # With one network, as in every proposal, a mean would only copy.
-        probability = (
-            torch.stack(probabilities).mean(dim=0) if len(networks) > 1 else probabilities[0]
-        )
-        for window, values in zip(chosen, probability.cpu(), strict=True):
-            total[(slice(None), *window)] += values * weight
-            weights[window] += weight
-    inside = tuple(
-        slice(low, low + have) for low, have in zip(before, image.shape[1:], strict=True)
-    )
-    return (total / weights)[(slice(None), *inside)]
-
-
-def _without_slow_path(batch: torch.Tensor) -> torch.Tensor:
-    """The batch, with a lone window doubled where that halves the time.
-
-    PyTorch 2.13 leaves oneDNN for a naive convolution when one sample meets one CPU thread
-    (``slow_conv3d``): measured 93 ms for one window and 38 ms for two of them.
-    """
-    if len(batch) == 1 and batch.device.type == "cpu" and torch.get_num_threads() == 1:
-        return torch.cat([batch, batch])
-    return batch
-
-
-def _windows(shape: Sequence[int], patch: Sequence[int]) -> Iterator[tuple[slice, slice, slice]]:
-    """Windows that cover a grid, evenly spread, overlapping by about half."""
-    starts = []
-    for size, side in zip(shape, patch, strict=True):
-        steps = -(-(size - side) // max(1, round(side * _STRIDE_FRACTION)))
-        starts.append(
-            [round(n * (size - side) / steps) for n in range(steps + 1)] if steps else [0]
-        )
-    for corner in itertools.product(*starts):
-        i, j, k = (slice(start, start + side) for start, side in zip(corner, patch, strict=True))
-        yield i, j, k

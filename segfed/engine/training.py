@@ -279,13 +279,19 @@ def _weighted_loss(scales: list[torch.Tensor], labels: torch.Tensor, plan: Plan)
         weight
         * segmentation_loss(
             logits,
-            # The voxel at the corner of each block stands for it: a label has no mean.
-            labels[:, :: 2**depth, :: 2**depth, :: 2**depth],
+            _thinned(labels, logits.shape[2:]),
             structures=structures,
         )
-        for depth, (weight, logits) in enumerate(zip(weights, scales, strict=True))
+        for weight, logits in zip(weights, scales, strict=True)
     ]
     return torch.stack(losses).sum() / sum(weights)
+
+
+def _thinned(labels: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Labels (B, I, J, K) on a coarser grid."""
+    i, j, k = (full // coarse for full, coarse in zip(labels.shape[1:], shape, strict=True))
+    # The voxel at the corner of each block stands for it: a label has no mean.
+    return labels[:, ::i, ::j, ::k]
 
 
 def train_local(

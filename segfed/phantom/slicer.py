@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,11 +37,25 @@ class SlicerClient:
         *,
         client_id: str,
         transport: httpx.BaseTransport | None = None,
+        verify: ssl.SSLContext | bool = True,
     ) -> None:
+        """Prepare; nothing is sent yet.
+
+        Args:
+            url: The label server.
+            task: What is labelled there.
+            client_id: What the client calls itself.
+            transport: How requests travel; over the network unless given.
+            verify: Which certificates to trust; the usual ones unless given.
+        """
         self._task = task
         self._client_id = client_id
         self._http = httpx.Client(
-            base_url=url, timeout=_TIMEOUT_SECONDS, trust_env=False, transport=transport
+            base_url=url,
+            timeout=_TIMEOUT_SECONDS,
+            trust_env=False,
+            transport=transport,
+            verify=verify,
         )
 
     def __enter__(self) -> Self:
@@ -53,6 +68,23 @@ class SlicerClient:
         traceback: TracebackType | None,
     ) -> None:
         self._http.close()
+
+    def log_in(self, name: str, password: str) -> None:
+        """Log in as Slicer's dialog does; every request but the image's bears the token then.
+
+        Raises:
+            ServerError: If the server asks for no login, or knows no such name and password.
+        """
+        _checked(self._http.get("/auth/"))
+        form = {"username": name, "password": password, "grant_type": "password"}
+        token = _checked(self._http.post("/auth/token", data=form)).json()["access_token"]
+
+        def bear(request: httpx.Request) -> httpx.Request:
+            request.headers["Authorization"] = f"Bearer {token}"
+            return request
+
+        self._http.auth = bear
+        _checked(self._http.get("/auth/token/valid"))
 
     def info(self) -> dict[str, Any]:
         """What the server offers.
@@ -77,12 +109,14 @@ class SlicerClient:
         return sample
 
     def download_grid(self, sample: Mapping[str, Any]) -> Grid:
-        """Download a case's image and return its grid.
+        """Download a case's image, as Slicer does without a token, and return its grid.
 
         Raises:
             ServerError: If the image's checksum is not the one that was announced.
         """
-        image = _checked(self._http.get("/datastore/image", params={"image": sample["id"]}))
+        image = _checked(
+            self._http.get("/datastore/image", params={"image": sample["id"]}, auth=None)
+        )
         found = f"SHA256:{sha256_bytes(image.content)}"
         if found != sample["checksum"]:
             raise ServerError(
@@ -93,6 +127,12 @@ class SlicerClient:
             path = Path(folder) / Path(str(sample["name"])).name
             path.write_bytes(image.content)
             return read_grid(path)
+
+    def labels_of(self, case_id: str) -> dict[str, Any]:
+        """What the server has of a case by tag, of which Slicer loads ``original`` first."""
+        everything = _checked(self._http.get("/datastore/", params={"output": "all"})).json()
+        labels: dict[str, Any] = everything["objects"][case_id]["labels"]
+        return labels
 
     def propose(
         self, info: Mapping[str, Any], case_id: str, *, grid: Grid

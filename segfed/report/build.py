@@ -23,6 +23,7 @@ from segfed.study.records import (
     LABELS_FILE,
     METRICS,
     SCORES_FILE,
+    StudyModel,
     StudyRecord,
     read_labels,
     read_scores,
@@ -56,7 +57,9 @@ def build_report(run_folder: Path) -> dict[str, Any]:
     scores = Scores(rows)
     labels = read_labels(run_folder / LABELS_FILE)
     n_bootstrap = study.settings.evaluation.n_bootstrap
-    arms = study.settings.arms
+    arms = [
+        arm for arm in study.settings.arms if any(arm in of for of in scores.regimes().values())
+    ]
     structures = (*scores.structures(), MEAN_OF_STRUCTURES)
     report: dict[str, Any] = {
         "schema_version": 1,
@@ -89,6 +92,8 @@ def build_report(run_folder: Path) -> dict[str, Any]:
         "participants": [site.model_dump(mode="json") for site in study.sites],
         "budget_steps": study.budget_steps,
         "seeds": list(study.settings.seeds),
+        "runs": _runs(study),
+        "not_run": [model.model_dump(mode="json") for model in study.not_run],
         "methods": _methods(study),
     }
     report["warnings"] = [*study.warnings, *report_warnings(report, study)]
@@ -175,16 +180,13 @@ def _against_federated(
     scores: Scores, arm: str, structures: Sequence[str], *, n_bootstrap: int
 ) -> dict[str, Any]:
     """Federated minus each other regime of an arm, in Dice of the same cases."""
-    regimes = {regime for regime, arms in scores.regimes().items() if arm in arms}
-    if "federated" not in regimes:
-        return {}
     compared = {
         other: {
             name: scores.comparable((other, arm), ("federated", arm), structure=name)
             for name in structures
         }
         for other in ("local", "ensemble", "pooled")
-        if other in regimes
+        if scores.shared_seeds((other, arm), ("federated", arm))
     }
     return {
         other: {
@@ -194,6 +196,20 @@ def _against_federated(
         }
         for other, by_structure in compared.items()
     }
+
+
+def _runs(study: StudyRecord) -> dict[str, Any]:
+    """How many models of which seeds stand behind each regime and arm, and how many are missing."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for model in (*study.models, *study.not_run):
+        cell = found.setdefault(model.regime, {}).setdefault(
+            model.arm, {"n_models": 0, "n_not_run": 0, "seeds": []}
+        )
+        is_missing = isinstance(model, StudyModel)
+        cell["n_not_run" if is_missing else "n_models"] += 1
+        if not is_missing and model.seed not in cell["seeds"]:
+            cell["seeds"].append(model.seed)
+    return found
 
 
 def _task(study: StudyRecord) -> dict[str, Any]:

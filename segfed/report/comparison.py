@@ -28,10 +28,12 @@ def compare_arms(
     new cases of these sites.
 
     Returns:
-        The comparison, or None where the study has one arm only.
+        The comparison, or None where no regime has models of both arms.
     """
     regimes = [
-        regime for regime, arms in scores.regimes().items() if {"manual", "assisted"} <= set(arms)
+        regime
+        for regime in scores.regimes()
+        if scores.shared_seeds((regime, "manual"), (regime, "assisted"))
     ]
     if not regimes:
         return None
@@ -101,11 +103,9 @@ def _compare(
 def _by_seed(scores: Scores, regime: str, structure: str) -> dict[int, dict[str, dict[str, float]]]:
     """Differences of each seed that both arms have."""
     models = (regime, "manual"), (regime, "assisted")
-    manual, assisted = (scores.by_seed(*model, structure, "dice") for model in models)
     return {
         seed: scores.comparable(*models, structure=structure, seed=seed).differences
-        for seed in manual
-        if seed in assisted
+        for seed in scores.shared_seeds(*models)
     }
 
 

@@ -37,10 +37,9 @@ def federated_gain(
     """The federated model against the local ones, and the share of the gap to pooling it closes.
 
     Returns:
-        None where the run lacks local or federated models of this arm.
+        None where no seed of this arm has all local models and the federated one.
     """
-    regimes = {regime for regime, arms in scores.regimes().items() if arm in arms}
-    if not {"local", "federated"} <= regimes:
+    if not scores.shared_seeds(("local", arm), ("federated", arm)):
         return None
     matrix = _matrix(scores, arm, structure)
     members = [site for site in scores.train_sites("local", arm) if site in matrix]
@@ -49,7 +48,7 @@ def federated_gain(
     mean = these_sites(federated, seed=0, n_bootstrap=n_bootstrap).mean
     global_score = math.nan if mean is None else mean
     share = None
-    if "pooled" in regimes:
+    if scores.shared_seeds(("local", arm), ("pooled", arm), ("federated", arm)):
         same = scores.comparable(
             ("local", arm), ("pooled", arm), ("federated", arm), structure=structure
         )
@@ -95,6 +94,7 @@ def _costs(folder: Path) -> dict[str, Any]:
             for record in rounds
             for site, reason in record.dropped.items()
         ],
+        "suspects": _suspects(rounds),
         "convergence": [
             {
                 "round": record.round,
@@ -104,6 +104,18 @@ def _costs(folder: Path) -> dict[str, Any]:
             for record in rounds
         ],
     }
+
+
+def _suspects(rounds: Sequence[RoundRecord]) -> list[dict[str, Any]]:
+    """Sites whose updates looked wrong: in how many rounds, and why in the first of them."""
+    flagged: dict[str, list[str]] = {}
+    for record in rounds:
+        for site, reason in record.suspects.items():
+            flagged.setdefault(site, []).append(reason)
+    return [
+        {"site": site, "rounds": len(reasons), "reason": reasons[0]}
+        for site, reasons in sorted(flagged.items())
+    ]
 
 
 def _convergence(rounds: Sequence[RoundRecord]) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any
 from segfed.evaluation import MINIMUM_SEEDS
 from segfed.report.text import joined, phrase, words
 from segfed.report.values import MEAN_OF_STRUCTURES
+from segfed.study.models import ModelId
 from segfed.study.records import SiteRecord, StudyRecord
 
 _DATA = {
@@ -39,8 +40,15 @@ def describe_finding(report: dict[str, Any]) -> dict[str, Any]:
 
 def report_warnings(report: dict[str, Any], study: StudyRecord) -> Iterator[str]:
     """What limits the figures, beside what the run itself warned of."""
-    if report["comparison"] and len(study.settings.seeds) < MINIMUM_SEEDS:
-        n_seeds = len(study.settings.seeds)
+    if study.not_run:
+        names = [str(ModelId(**model.model_dump())) for model in study.not_run]
+        yield (
+            f"{len(names)} of the study's models were not run, and no figure covers them: "
+            f"{'; '.join(names)}. `segfed study run` without --only runs them."
+        )
+    comparison = report["comparison"]
+    n_seeds = comparison["regimes"][comparison["primary_regime"]]["n_seeds"] if comparison else 0
+    if comparison and n_seeds < MINIMUM_SEEDS:
         yield (
             f"{n_seeds} training seed{'s' if n_seeds > 1 else ''}: the comparison speaks of these "
             f"models; a claim about the label strategy needs at least {MINIMUM_SEEDS} seeds."
@@ -57,6 +65,12 @@ def report_warnings(report: dict[str, Any], study: StudyRecord) -> Iterator[str]
             yield (
                 f"Round {dropped['round']} of the federation ({run['arm']} labels, seed "
                 f"{run['seed']}) went without {dropped['site']}: {dropped['reason']}."
+            )
+        for suspect in run["suspects"]:
+            yield (
+                f"In {suspect['rounds']} of {run['rounds']} rounds of the federation ({run['arm']} "
+                f"labels, seed {run['seed']}) the update of {suspect['site']} looked unlike the "
+                f"others: {suspect['reason']}. Ask the site; it is a sign and no proof."
             )
     for metric in ("dice", "surface_dice"):
         for regime, arms in report[metric].items():

@@ -52,6 +52,11 @@ def render_html(report: Mapping[str, Any], *, pictures: Pictures | None = None) 
         report=report,
         style=style,
         charts=_charts(report),
+        slopes={
+            arm: Markup(chart)
+            for arm in report["dice"].get("local", {})
+            if (chart := score_charts.slope_chart(report, arm))
+        },
         pictures=by_site,
         left_out=pictures.left_out,
         regimes=[regime for regime in score_charts.REGIMES if regime in report["dice"]],
@@ -73,9 +78,6 @@ def _charts(report: Mapping[str, Any]) -> dict[str, list[Markup]]:
             score_charts.forest_chart(primary, structure, margin=comparison["margin"])
             for structure in structures
             if primary
-        ],
-        "slopes": [
-            score_charts.slope_chart(report, arm) for arm in report["dice"].get("local", {})
         ],
         "convergence": [run_charts.convergence_chart(report["federation"])],
         "changed": [

@@ -72,8 +72,12 @@ def make_pictures(run_folder: Path, study: StudyRecord, scores: Scores) -> Pictu
     regime = next((name for name in ("federated", "pooled", "ensemble") if name in arms), None)
     if regime is None:
         return Pictures()
-    seed = study.settings.seeds[0]
-    models = {arm: ModelId(regime, arm, seed, ALL_SITES) for arm in arms[regime]}
+    seed = scores.shared_seeds((regime, arms[regime][0]))[0]
+    models = {
+        arm: ModelId(regime, arm, seed, ALL_SITES)
+        for arm in arms[regime]
+        if seed in scores.shared_seeds((regime, arm))
+    }
     drawn: list[Picture] = []
     left_out: list[str] = []
     for site in study.sites:

@@ -144,21 +144,43 @@ class Scores:
         Args:
             models: Regime and arm of each.
             structure: Its name, or ``MEAN_OF_STRUCTURES``.
-            seed: Only the models of this seed; by default the average over seeds.
+            seed: Only the models of this seed; by default the average over the seeds that all of
+                them have.
         """
         names = self.structures() if structure == MEAN_OF_STRUCTURES else (structure,)
-        by_structure = [[self._dice(model, name, seed) for model in models] for name in names]
+        seeds = self.shared_seeds(*models) if seed is None else (seed,)
+        by_structure = [[self._dice(model, name, seeds) for model in models] for name in names]
         shared = [_defined_for_all(values) for values in by_structure]
         return Comparable(
             models=tuple(_average(values) for values in zip(*shared, strict=True)),
             n_one_sided=sum(map(_count_one_sided, by_structure)),
         )
 
-    def _dice(self, model: tuple[str, str], structure: str, seed: int | None) -> SiteValues:
-        """Dice of one regime and arm, of one seed or averaged over all."""
-        if seed is None:
-            return self.values(*model, structure, "dice")
-        return self.by_seed(*model, structure, "dice")[seed]
+    def shared_seeds(self, *models: tuple[str, str]) -> tuple[int, ...]:
+        """The seeds that every one of some regimes and arms has completely, in order.
+
+        A study may be run in parts: a seed of the local models counts once every site has its own.
+        """
+        complete = [self._complete_seeds(*model) for model in models]
+        return tuple(sorted(set.intersection(*complete)))
+
+    def _complete_seeds(self, regime: str, arm: str) -> set[int]:
+        """The seeds of which no model is missing."""
+        train_sites: dict[int, set[str]] = {}
+        for seed, site in self._members.get((regime, arm, self.structures()[0], "dice"), {}):
+            train_sites.setdefault(seed, set()).add(site)
+        return {
+            seed
+            for seed, sites in train_sites.items()
+            if regime != "local" or sites >= set(self.test_sites)
+        }
+
+    def _dice(
+        self, model: tuple[str, str], structure: str, seeds: Sequence[int]
+    ) -> dict[str, dict[str, float]]:
+        """Dice of one regime and arm, averaged over some seeds."""
+        found = self.by_seed(*model, structure, "dice")
+        return average_models({seed: found[seed] for seed in seeds})
 
     def _chosen(
         self, tests: dict[str, dict[str, float]], sites: Iterable[str] | None

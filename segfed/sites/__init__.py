@@ -27,7 +27,6 @@ from segfed.sites.intact import check_intact
 from segfed.sites.labels import (
     LabelledCase,
     checked_label,
-    select_labels,
     store_label,
     submit_label,
 )
@@ -43,6 +42,7 @@ from segfed.sites.records import (
     ReadingEvent,
     Status,
 )
+from segfed.sites.selection import select_labels
 from segfed.sites.site import (
     AgentSettings,
     Policy,

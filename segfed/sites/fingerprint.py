@@ -19,7 +19,8 @@ from segfed.settings import Settings, validated
 from segfed.sites.case_numbers import CaseNumbers, case_numbers, check_contrast
 from segfed.sites.cases import Case, naming_case
 from segfed.sites.histograms import Histogram
-from segfed.sites.labels import checked_label, select_labels
+from segfed.sites.labels import checked_label
+from segfed.sites.selection import select_labels
 from segfed.sites.site import SITE_FILE, Site
 from segfed.volumes import read_channels
 

@@ -1,4 +1,4 @@
-"""Labels on their way in and out: checked, stored under their hash, recorded, selected."""
+"""Labels on their way in: checked, stored under their hash, recorded."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from segfed.errors import CaseError, LedgerError
+from segfed.errors import LedgerError
 from segfed.files import PARTIAL, replacing, sha256_file
-from segfed.protocol import Arm, Split
+from segfed.protocol import Arm
 from segfed.sites.cases import Case
 from segfed.sites.records import Assignment, LabelRecord, NewLabel, Origin, Status
 from segfed.sites.site import Site
@@ -154,34 +154,6 @@ def checked_label(site: Site, case: Case, label: Volume | Path) -> Volume:
     return Volume(volume.data, image_grid)
 
 
-def select_labels(
-    site: Site, *, split: Split, arm: Arm, required: bool = True
-) -> tuple[LabelledCase, ...]:
-    """The cases of a split with the label that counts for an arm; see `Ledger.current`.
-
-    Args:
-        site: The site, as loaded.
-        split: Which cases.
-        arm: Whose labels; another arm's label never stands in.
-        required: Refuse a case without a label instead of leaving it out.
-
-    Raises:
-        CaseError: Naming every case without a label of that arm, or saying that there is none
-            in the split.
-        LedgerError: If a label's file is missing or was altered.
-    """
-    cases, ledger = site.split(split), site.ledger()
-    current = {case.case_id: ledger.current(case.case_id, arm) for case in cases}
-    missing = [case_id for case_id, record in current.items() if record is None]
-    if required and (missing or not cases):
-        raise CaseError(_explain_missing(site, split=split, arm=arm, missing=missing))
-    return tuple(
-        LabelledCase(case, intact_label(ledger.label_path(record.label_sha256), record), record)
-        for case in cases
-        if (record := current[case.case_id]) is not None
-    )
-
-
 def origin_arm(origin: Origin) -> Arm:
     """The arm to which a label of this origin can belong."""
     return "manual" if origin == "manual" else "assisted"
@@ -212,21 +184,3 @@ def intact_label(path: Path, record: LabelRecord) -> Path:
             "Restore it from a backup."
         )
     return path
-
-
-def _explain_missing(site: Site, *, split: Split, arm: Arm, missing: list[str]) -> str:
-    """Which cases lack a label, and what became of those that had one."""
-    n_cases = len(site.split(split))
-    if not missing:
-        return (
-            f"Site {site.name} ({site.folder}) has no case in split {split!r}, expected at least "
-            "one. Import cases into that split, or leave the site out."
-        )
-    records = [record for case_id in missing for record in site.ledger().records(case_id)]
-    withheld = sorted({f"{r.case_id} ({r.status})" for r in records if r.arm == arm})
-    note = f" Withheld labels do not count: {', '.join(withheld)}." if withheld else ""
-    return (
-        f"Site {site.name} ({site.folder}): {len(missing)} of {n_cases} cases in split {split!r} "
-        f"have no {arm} label that counts: {', '.join(missing)}.{note} Label them, import their "
-        "labels, or leave them out of the split."
-    )

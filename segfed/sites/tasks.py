@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from segfed.errors import CaseError, ConfigError, LabelError
 from segfed.settings import Settings, load_toml
@@ -22,6 +30,7 @@ DEFAULT_TOLERANCE_MM = 2.0
 """Surface tolerance of a structure for which the task states none."""
 
 LabelValue = Annotated[int, Field(ge=1, le=255)]
+Stride = Literal[1, 2]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
 
 
@@ -35,7 +44,11 @@ class PlanSettings(Settings):
     """Training patch (I, J, K), in voxels of the resampled grid."""
 
     features: Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=7)]
-    """Channels of each resolution level, finest first; each level halves the one before it."""
+    """Channels of each resolution level, finest first."""
+
+    strides: tuple[tuple[Stride, Stride, Stride], ...] = ()
+    """Per level after the first, 2 along each axis that it halves and 1 along the others; where
+    none are given, every level halves all three axes."""
 
     stem_stride: Literal[1, 2] = 1
     """With 2 the finest level already works at half resolution, which saves most of the time."""
@@ -48,17 +61,50 @@ class PlanSettings(Settings):
 
     deep_supervision: bool = False
 
+    @property
+    def level_strides(self) -> tuple[tuple[int, int, int], ...]:
+        """Stride along I, J and K of each level after the first."""
+        return self.strides or ((2, 2, 2),) * (len(self.features) - 1)
+
+    @property
+    def coarsest_voxel(self) -> tuple[int, int, int]:
+        """Voxels along I, J and K that one voxel of the coarsest level stands for."""
+        i, j, k = (
+            math.prod(axis) * self.stem_stride for axis in zip(*self.level_strides, strict=True)
+        )
+        return i, j, k
+
     @model_validator(mode="after")
     def _patch_survives_downsampling(self) -> Self:
-        step = 2 ** (len(self.features) - 1) * self.stem_stride
-        if any(size % step for size in self.patch_voxels):
-            nearest = tuple(max(step, round(size / step) * step) for size in self.patch_voxels)
+        n_levels = len(self.features)
+        if len(self.level_strides) != n_levels - 1:
             raise ValueError(
-                f"patch_voxels {self.patch_voxels} must be multiples of {step}, because "
-                f"{len(self.features)} levels with stem_stride {self.stem_stride} halve the patch "
-                f"{step.bit_length() - 1} times; nearest: {nearest}"
+                f"found {len(self.strides)} strides for {n_levels} levels; expected "
+                f"{n_levels - 1}, one for each level after the first, or none at all"
+            )
+        steps = self.coarsest_voxel
+        pairs = list(zip(self.patch_voxels, steps, strict=True))
+        if any(size % step for size, step in pairs):
+            nearest = tuple(max(step, round(size / step) * step) for size, step in pairs)
+            times = tuple(step.bit_length() - 1 for step in steps)
+            raise ValueError(
+                f"patch_voxels {self.patch_voxels} must be multiples of {_once(steps)}, because "
+                f"{n_levels} levels with stem_stride {self.stem_stride} halve the patch "
+                f"{_once(times)} times; nearest: {nearest}"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_later_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Plans are identified by the hash of this: those from before there were these keep theirs
+        content: dict[str, Any] = dump(self)
+        later = ("strides", "click_label")
+        return {key: value for key, value in content.items() if key not in later or value}
+
+
+def _once(values: tuple[int, ...]) -> int | tuple[int, ...]:
+    """All of some numbers, or the one that they all are."""
+    return values[0] if len(set(values)) == 1 else values
 
 
 class Task(Settings):

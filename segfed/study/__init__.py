@@ -23,7 +23,7 @@ from segfed.study.registry import (
     shared_model,
 )
 from segfed.study.run import LaunchFederation
-from segfed.study.runner import run_study
+from segfed.study.runner import plan_study, run_study
 from segfed.study.settings import Budget, EvaluationSettings, StudySettings, load_study
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "export_model",
     "ignore_event",
     "load_study",
+    "plan_study",
     "publish",
     "publish_run",
     "published_models",

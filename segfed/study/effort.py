@@ -25,16 +25,20 @@ class Changes:
 
 
 def label_rows(data: StudyData) -> Iterator[LabelRow]:
-    """One row for each training label of each arm.
+    """One row for each training label; one that counts in two arms, as in ``mixed``, has one.
 
     The volumes compare the submitted label with the proposal that its reader saw, over all
     label values together; they are ``None`` for a label that was drawn without one. Seconds count
     at real sites only: elsewhere the readers are simulated, and a clock measures the simulation.
     """
     for item in data.sites:
-        for labelled_cases in item.train.values():
-            for labelled in labelled_cases:
-                yield _row(item.site, labelled)
+        once = {
+            labelled.record.record_id: labelled
+            for labelled_cases in item.train.values()
+            for labelled in labelled_cases
+        }
+        for labelled in once.values():
+            yield _row(item.site, labelled)
 
 
 def _row(site: Site, labelled: LabelledCase) -> LabelRow:

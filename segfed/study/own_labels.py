@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from segfed.errors import ConfigError, TrainingError
-from segfed.protocol import Arm
+from segfed.protocol import Arm, ArmChoice
 from segfed.sites import LabelledCase, Site, approved_labels
 from segfed.sites.records import APPROVED, COUNTING
 from segfed.study.preflight import VALIDATION_ARM
@@ -14,7 +14,6 @@ from segfed.study.resumable import Budget
 
 DEFAULT_BUDGET = Budget(steps=None, seconds=30 * 60.0)
 
-ArmChoice = Literal["manual", "assisted", "mixed"]
 _ARMS: dict[ArmChoice, tuple[Arm, ...]] = {
     "manual": ("manual",),
     "assisted": ("assisted",),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from segfed.errors import ConfigError
-from segfed.files import write_text
+from segfed.files import sha256_json, write_text
 from segfed.settings import Settings, validated
 from segfed.sites import Task
 from segfed.study.models import ModelId
@@ -109,6 +109,11 @@ class ModelRecord(Settings):
         return ModelId(self.regime, self.arm, self.seed, self.train_site)
 
 
+def ensemble_sha256(members: Sequence[str]) -> str:
+    """What an ensemble is known by: the hash of its members' weights' hashes, in their order."""
+    return sha256_json(list(members))
+
+
 class TestCaseRecord(Settings):
     """A test case and what it was scored against."""
 
@@ -116,6 +121,15 @@ class TestCaseRecord(Settings):
     case: str
     image_sha256: str
     reference_sha256: str
+
+
+class StudyModel(Settings):
+    """What tells a model of a study from the others; see `ModelId`."""
+
+    regime: str
+    arm: str
+    seed: int
+    train_site: str
 
 
 class StudyRecord(Settings):
@@ -135,6 +149,8 @@ class StudyRecord(Settings):
     models: tuple[ModelRecord, ...]
     test_cases: tuple[TestCaseRecord, ...]
     warnings: tuple[str, ...]
+    not_run: tuple[StudyModel, ...] = ()
+    """Models that the study names and that nobody has trained yet."""
 
 
 def write_study(out: Path, record: StudyRecord) -> None:

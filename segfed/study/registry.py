@@ -16,7 +16,7 @@ from segfed.protocol import FederationState
 from segfed.settings import validated
 from segfed.sites import Site, Task
 from segfed.study.card import model_card
-from segfed.study.models import UNTRAINED, ModelId
+from segfed.study.models import UNTRAINED, ModelId, arm_choice
 from segfed.study.records import INPUTS_FILE, WEIGHTS_FILE, StudyRecord, read_study
 
 CURRENT_FILE = "current"
@@ -77,7 +77,7 @@ def _lineage_of(study: StudyRecord, model: ModelId, folder: Path) -> Lineage:
         best_round = FederationState.model_validate_json(content).best_round
     return Lineage(
         study=study.settings.name,
-        arm="assisted" if model.arm == "assisted" else "manual",
+        arm=arm_choice(model.arm),
         seed=model.seed,
         round=best_round,
         sites=tuple(sites),

@@ -48,3 +48,15 @@ class StudyRun:
 
     launch_federation: LaunchFederation
     on_event: OnEvent
+
+
+def budget_steps(run: StudyRun) -> dict[str, int]:
+    """Optimizer steps of one model of each regime; for ``federated`` those of all sites."""
+    budget, n_sites = run.settings.budget, len(run.data.sites)
+    steps = {
+        "local": budget.local(),
+        "pooled": budget.pooled(n_sites=n_sites),
+        "ensemble": n_sites * budget.local(),
+        "federated": n_sites * budget.rounds * budget.steps_per_round,
+    }
+    return {regime: steps[regime] for regime in run.settings.regimes}

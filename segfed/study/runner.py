@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from segfed.engine import make_plan, select_device
-from segfed.files import sha256_json
 from segfed.study.effort import label_rows
-from segfed.study.events import OnEvent, StudyChecked, ignore_event
-from segfed.study.models import ModelId, ensemble_models, trained_models, untrained_models
+from segfed.study.events import OnEvent, Schedule, StudyChecked, ignore_event
+from segfed.study.models import UNTRAINED, ModelId, members_of
 from segfed.study.parallel import default_workers, for_each
 from segfed.study.preflight import SiteLabels, check_study
 from segfed.study.records import (
@@ -21,12 +21,15 @@ from segfed.study.records import (
     ModelRecord,
     ScoreRow,
     SiteRecord,
+    StudyModel,
     StudyRecord,
     TestCaseRecord,
+    ensemble_sha256,
     write_rows,
     write_study,
 )
-from segfed.study.run import LaunchFederation, StudyRun
+from segfed.study.run import LaunchFederation, StudyRun, budget_steps
+from segfed.study.schedule import make_schedule
 from segfed.study.scoring import score_model, study_profile
 from segfed.study.settings import StudySettings
 from segfed.study.training import load_network, train_model, untrained_model
@@ -53,6 +56,7 @@ def run_study(
     launch_federation: LaunchFederation,
     on_event: OnEvent = ignore_event,
     workers: int | None = None,
+    only: Sequence[str] = (),
 ) -> Path:
     """Train, predict and score every model of a study; returns the run folder.
 
@@ -68,15 +72,72 @@ def run_study(
         launch_federation: Runs one federated training, as the command line provides it.
         on_event: Told of the progress, by one thread at a time.
         workers: Models to train or score at once; see `default_workers`.
+        only: Work on these models only, see `wanted_models`; the others count where an earlier
+            run finished them.
 
     Raises:
-        ConfigError: If study, task and sites contradict each other.
+        ConfigError: If study, task and sites contradict each other, or a filter names nothing.
         CaseError: If a site lacks cases or labels, or files are missing or damaged.
         TrainingError: If a training fails.
         FederationError: If a federated training fails.
     """
+    run = _open(
+        settings, out=out, launch_federation=launch_federation, on_event=on_event, workers=workers
+    )
+    schedule = make_schedule(run, only=only)
+    on_event(_checked(run, schedule))
+    records = _train_all(run, schedule.included)
+    compared = records if _compares(settings) else ()
+    scored = for_each(run, lambda watched, record: _score(watched, record, records), compared)
+    rows = [row for model_rows in scored for row in model_rows]
+    write_rows(out / LABELS_FILE, label_rows(run.data), LabelRow)
+    write_rows(out / SCORES_FILE, rows, ScoreRow)
+    write_study(out, _study_record(run, records, not_run=schedule.left_out))
+    return out
+
+
+def plan_study(
+    settings: StudySettings,
+    *,
+    out: Path,
+    launch_federation: LaunchFederation,
+    workers: int | None = None,
+    only: Sequence[str] = (),
+) -> StudyChecked:
+    """What `run_study` would do, after the same checks; trains and writes nothing.
+
+    Args:
+        settings: The study, as ``load_study`` reads it.
+        out: The run folder, which need not be there.
+        launch_federation: As for `run_study`; not called.
+        workers: Models to train or score at once.
+        only: The models in question.
+
+    Raises:
+        ConfigError: If study, task and sites contradict each other, or a filter names nothing.
+        CaseError: If a site lacks cases or labels, or files are missing or damaged.
+    """
+    run = _open(
+        settings,
+        out=out,
+        launch_federation=launch_federation,
+        on_event=ignore_event,
+        workers=workers,
+    )
+    return _checked(run, make_schedule(run, only=only))
+
+
+def _open(
+    settings: StudySettings,
+    *,
+    out: Path,
+    launch_federation: LaunchFederation,
+    on_event: OnEvent,
+    workers: int | None,
+) -> StudyRun:
+    """A study, checked and ready to run."""
     data, device = check_study(settings), select_device(settings.device)
-    run = StudyRun(
+    return StudyRun(
         settings=settings,
         data=data,
         plan=make_plan(data.task, settings.plan),
@@ -88,15 +149,6 @@ def run_study(
         launch_federation=launch_federation,
         on_event=on_event,
     )
-    on_event(_checked(run))
-    records = _train_all(run)
-    compared = records if _compares(settings) else ()
-    scored = for_each(run, lambda watched, record: _score(watched, record, records), compared)
-    rows = [row for model_rows in scored for row in model_rows]
-    write_rows(out / LABELS_FILE, label_rows(data), LabelRow)
-    write_rows(out / SCORES_FILE, rows, ScoreRow)
-    write_study(out, _study_record(run, records))
-    return out
 
 
 def _compares(settings: StudySettings) -> bool:
@@ -104,18 +156,17 @@ def _compares(settings: StudySettings) -> bool:
     return settings.train_split == "train"
 
 
-def _train_all(run: StudyRun) -> tuple[ModelRecord, ...]:
-    """Every model of the study: untrained, trained, and ensembles made of trained ones."""
-    names = [site.site.name for site in run.data.sites]
+def _train_all(run: StudyRun, models: Sequence[ModelId]) -> tuple[ModelRecord, ...]:
+    """These models of the study: untrained, trained, and ensembles made of trained ones."""
     untrained = {
-        model.seed: untrained_model(run, model) for model in untrained_models(run.settings)
+        model.seed: untrained_model(run, model) for model in models if model.regime == UNTRAINED
     }
     trained = for_each(
         run,
         lambda watched, model: train_model(watched, model, untrained=untrained[model.seed]),
-        trained_models(run.settings, sites=names),
+        [model for model in models if model.regime not in (UNTRAINED, "ensemble")],
     )
-    ensembles = [_ensemble(model, trained) for model in ensemble_models(run.settings)]
+    ensembles = [_ensemble(model, trained) for model in models if model.regime == "ensemble"]
     return (*untrained.values(), *trained, *ensembles)
 
 
@@ -127,7 +178,7 @@ def _ensemble(model: ModelId, trained: Sequence[ModelRecord]) -> ModelRecord:
         arm=model.arm,
         seed=model.seed,
         train_site=model.train_site,
-        sha256=sha256_json([member.sha256 for member in members]),
+        sha256=ensemble_sha256([member.sha256 for member in members]),
         steps=sum(member.steps for member in members),
         seconds=sum(member.seconds for member in members),
         n_cases=sum(member.n_cases for member in members),
@@ -135,12 +186,9 @@ def _ensemble(model: ModelId, trained: Sequence[ModelRecord]) -> ModelRecord:
 
 
 def _members(model: ModelId, records: Sequence[ModelRecord]) -> list[ModelRecord]:
-    """The local models of the same arm and seed."""
-    return [
-        record
-        for record in records
-        if (record.regime, record.arm, record.seed) == ("local", model.arm, model.seed)
-    ]
+    """The records of the models that an ensemble averages."""
+    by_id = {record.model_id: record for record in records}
+    return [by_id[member] for member in members_of(model, by_id)]
 
 
 def _score(run: StudyRun, record: ModelRecord, records: Sequence[ModelRecord]) -> list[ScoreRow]:
@@ -151,40 +199,27 @@ def _score(run: StudyRun, record: ModelRecord, records: Sequence[ModelRecord]) -
     return score_model(run, model, networks, weights_sha256=record.sha256)
 
 
-def _budget_steps(run: StudyRun) -> dict[str, int]:
-    """Optimizer steps of one model of each regime; for ``federated`` those of all sites."""
-    budget, n_sites = run.settings.budget, len(run.data.sites)
-    steps = {
-        "local": budget.local(),
-        "pooled": budget.pooled(n_sites=n_sites),
-        "ensemble": n_sites * budget.local(),
-        "federated": n_sites * budget.rounds * budget.steps_per_round,
-    }
-    return {regime: steps[regime] for regime in run.settings.regimes}
-
-
-def _checked(run: StudyRun) -> StudyChecked:
+def _checked(run: StudyRun, schedule: Schedule) -> StudyChecked:
     """What will run, for whoever shows the progress."""
-    names = [site.site.name for site in run.data.sites]
-    n_trainings = len(trained_models(run.settings, sites=names))
-    n_others = len(untrained_models(run.settings)) + len(ensemble_models(run.settings))
     return StudyChecked(
-        n_trainings=n_trainings,
-        n_models=n_trainings + n_others if _compares(run.settings) else 0,
+        schedule=schedule,
+        n_models=len(schedule.included) if _compares(run.settings) else 0,
         n_test_cases=sum(len(site.test) for site in run.data.everywhere),
-        budget_steps=_budget_steps(run),
+        budget_steps=budget_steps(run),
         warnings=run.data.warnings,
     )
 
 
-def _study_record(run: StudyRun, records: tuple[ModelRecord, ...]) -> StudyRecord:
+def _study_record(
+    run: StudyRun, records: tuple[ModelRecord, ...], *, not_run: Sequence[ModelId]
+) -> StudyRecord:
     """``study.json``: what it takes to repeat the run and to check its figures."""
     return StudyRecord(
         settings=run.settings,
         task=run.data.task,
         plan=run.plan.model_dump(mode="json"),
         plan_sha256=run.plan.sha256,
-        budget_steps=_budget_steps(run),
+        budget_steps=budget_steps(run),
         versions={"python": platform.python_version(), **run.versions},
         device=str(run.device),
         sites=tuple(_site_record(run, site) for site in run.data.everywhere),
@@ -200,6 +235,9 @@ def _study_record(run: StudyRun, records: tuple[ModelRecord, ...]) -> StudyRecor
             for labelled in site.test
         ),
         warnings=(*run.data.warnings, *still_improving(records)),
+        not_run=tuple(
+            StudyModel(**asdict(model)) for model in not_run if model.regime != UNTRAINED
+        ),
     )
 
 

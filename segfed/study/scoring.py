@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,35 @@ def score_model(
     return rows
 
 
+@dataclass(frozen=True)
+class StoredScores:
+    """What a run folder holds of one model's scores."""
+
+    n_left: int
+    """Test cases that are still to be predicted."""
+
+    seconds: tuple[float, ...]
+    """What each prediction took, scoring included, where that was noted."""
+
+
+def stored_scores(run: StudyRun, model: ModelId, weights_sha256: str | None) -> StoredScores:
+    """How many of a model's predictions are there; all are wanting for weights that are not yet.
+
+    A study of a split that is not compared predicts nothing.
+    """
+    if run.settings.train_split != "train":
+        return StoredScores(0, ())
+    n_left, seconds = 0, []
+    for site in run.data.everywhere:
+        for labelled in site.test:
+            path = run.out / model.predictions / site.site.name / f"{labelled.case.case_id}.nii.gz"
+            key = _key(run, labelled, weights_sha256) if weights_sha256 else None
+            n_left += key is None or _stored_scores(path, key) is None
+            if (took := _seconds(path)) is not None:
+                seconds.append(took)
+    return StoredScores(n_left, tuple(seconds))
+
+
 def _key(run: StudyRun, labelled: LabelledCase, weights_sha256: str) -> str:
     """Hash of everything that a prediction and its scores depend on."""
     profile = run.profile
@@ -92,6 +122,7 @@ def _predict_and_score(
     key: str,
 ) -> list[list[str]]:
     """Write a prediction, then its scores; the scores' file is what says that both are there."""
+    start = time.perf_counter()
     image = read_channels(labelled.case.channels)
     predicted = predict_label(networks, run.plan, image, device=run.device)
     write_label(predicted, path)
@@ -101,7 +132,12 @@ def _predict_and_score(
     rows = [[score.structure, score.metric, repr(score.value)] for score in scores]
     write_json(
         _scores_path(path),
-        {"key": key, "prediction_sha256": sha256_file(path), "scores": rows},
+        {
+            "key": key,
+            "prediction_sha256": sha256_file(path),
+            "scores": rows,
+            "seconds": time.perf_counter() - start,
+        },
     )
     return rows
 
@@ -115,6 +151,15 @@ def _stored_scores(path: Path, key: str) -> list[list[str]] | None:
         return None
     scores: list[list[str]] = stored["scores"]
     return scores if intact else None
+
+
+def _seconds(path: Path) -> float | None:
+    """What a prediction took; None where it is not there, or an earlier version made it."""
+    try:
+        stored: dict[str, Any] = json.loads(_scores_path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return stored.get("seconds")
 
 
 def _scores_path(path: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from segfed.errors import ConfigError
-from segfed.protocol import Arm
+from segfed.protocol import ArmChoice
 from segfed.rules import FederationRules
 from segfed.settings import Settings, load_toml
 from segfed.sites import list_tasks
@@ -73,7 +73,9 @@ class StudySettings(Settings):
     external_sites: tuple[Path, ...] = ()
     """Folders of sites that never train: models are only scored on their test cases."""
 
-    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = ("manual",)
+    arms: Annotated[tuple[ArmChoice, ...], Field(min_length=1)] = ("manual",)
+    """Labels to train on; ``mixed`` takes half of either kind where a case has both."""
+
     regimes: Annotated[tuple[Regime, ...], Field(min_length=1)] = (
         "local",
         "pooled",

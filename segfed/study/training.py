@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ from segfed.engine import (
     check_weights,
     prepare,
     read_weights,
+    to_bytes,
     train_local,
     write_weights,
 )
-from segfed.files import sha256_file, write_bytes, write_json
-from segfed.protocol import Arm, FederationJob, Manifest, RoundRecord
+from segfed.files import sha256_bytes, sha256_file, write_bytes, write_json
+from segfed.protocol import FederationJob, Manifest, RoundRecord
 from segfed.sites import LabelledCase
 from segfed.study.events import TrainingAdvanced, TrainingFinished, TrainingStarted
-from segfed.study.models import ModelId
+from segfed.study.models import ModelId, arm_choice
 from segfed.study.parallel import threads_per_worker
 from segfed.study.preflight import SiteLabels
 from segfed.study.records import INPUTS_FILE, WEIGHTS_FILE, ModelRecord
@@ -37,6 +39,42 @@ def untrained_model(run: StudyRun, model: ModelId) -> ModelRecord:
     state = build_network(run.plan, seed=model.seed).state_dict()
     sha256 = write_weights(run.out / model.folder / WEIGHTS_FILE, state)
     return _record(model, sha256=sha256, steps=0, seconds=0.0, n_cases=0)
+
+
+def untrained_sha256(run: StudyRun, model: ModelId) -> str:
+    """The hash of the weights that `untrained_model` would write."""
+    return sha256_bytes(to_bytes(build_network(run.plan, seed=model.seed).state_dict()))
+
+
+@dataclass(frozen=True)
+class FoundTraining:
+    """What a run folder holds of one model."""
+
+    finished: ModelRecord | None = None
+    """The model, if it is complete and made from the inputs that it would have now."""
+
+    last: ModelRecord | None = None
+    """The model that was trained there last, from whatever inputs."""
+
+    share_done: float = 0.0
+    """Of the rounds of a federated training from the same inputs, how many are done."""
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the finished model's weights."""
+        return self.finished.sha256 if self.finished else None
+
+
+def find_training(run: StudyRun, model: ModelId, *, start_sha256: str) -> FoundTraining:
+    """What is there of a model; nothing is changed."""
+    folder = run.out / model.folder
+    inputs = _inputs(run, model, start_sha256=start_sha256)
+    last = _read_json(folder / _RECORD_FILE)
+    finished, share_done = _finished(folder, inputs), 0.0
+    is_begun = model.regime == "federated" and _read_json(folder / INPUTS_FILE) == inputs
+    if is_begun and finished is None:
+        share_done = len(_round_records(folder)) / run.settings.budget.rounds
+    return FoundTraining(finished, ModelRecord.model_validate(last) if last else None, share_done)
 
 
 def train_model(run: StudyRun, model: ModelId, *, untrained: ModelRecord) -> ModelRecord:
@@ -56,7 +94,7 @@ def train_model(run: StudyRun, model: ModelId, *, untrained: ModelRecord) -> Mod
         FederationError: If a federated training fails.
     """
     folder = run.out / model.folder
-    inputs = _inputs(run, model, untrained)
+    inputs = _inputs(run, model, start_sha256=untrained.sha256)
     federated = model.regime == "federated"
     total = run.settings.budget.rounds if federated else _steps(run, model)
     run.on_event(TrainingStarted(model, total, "rounds" if federated else "steps"))
@@ -135,8 +173,7 @@ def _train_federated(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
     best_round = state.best_round or state.rounds_done
     best = folder / f"round_{best_round:03d}.safetensors"
     write_bytes(folder / WEIGHTS_FILE, best.read_bytes())
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [RoundRecord.model_validate_json(line) for line in lines]
+    records = _round_records(folder)
     validated = any(record.validation_dice is not None for record in records)
     return _record(
         model,
@@ -148,6 +185,15 @@ def _train_federated(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
     )
 
 
+def _round_records(folder: Path) -> list[RoundRecord]:
+    """The rounds of a federated training so far; a line that a kill cut short is none."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [RoundRecord.model_validate_json(line) for line in lines if line.endswith("\n")]
+
+
 def _steps_taken(records: Sequence[RoundRecord]) -> int:
     """Optimizer steps of all sites whose updates counted, over some rounds."""
     return sum(int(site.get("steps") or 0) for record in records for site in record.sites.values())
@@ -155,12 +201,11 @@ def _steps_taken(records: Sequence[RoundRecord]) -> int:
 
 def _manifest(run: StudyRun, model: ModelId) -> Manifest:
     """What a federated training asks of every site."""
-    arm: Arm = "assisted" if model.arm == "assisted" else "manual"
     return Manifest(
         study=run.settings.name,
         task=run.data.task.name,
         plan=run.plan.model_dump(mode="json"),
-        arm=arm,
+        arm=arm_choice(model.arm),
         train_split=run.settings.train_split,
         seed=model.seed,
         rounds=run.settings.budget.rounds,
@@ -190,7 +235,7 @@ def _prepare(
     return prepare(labelled, run.plan, site.site.folder / "cache")
 
 
-def _inputs(run: StudyRun, model: ModelId, untrained: ModelRecord) -> dict[str, Any]:
+def _inputs(run: StudyRun, model: ModelId, *, start_sha256: str) -> dict[str, Any]:
     """Everything that a model depends on, as it lies beside it."""
     budget, federated = run.settings.budget, model.regime == "federated"
     return {
@@ -201,7 +246,7 @@ def _inputs(run: StudyRun, model: ModelId, untrained: ModelRecord) -> dict[str, 
         # Half a federated training goes on under the manifest that it began with, or not at all.
         "manifest_sha256": _manifest(run, model).sha256 if federated else None,
         "plan_sha256": run.plan.sha256,
-        "start_sha256": untrained.sha256,
+        "start_sha256": start_sha256,
         "rounds": budget.rounds if federated else None,
         "steps_per_round": budget.steps_per_round,
         "steps": None if federated else _steps(run, model),

@@ -1,0 +1,78 @@
+"""``segfed federate keys|trust|join``: a hospital's side of a federation."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segfed.cli import console
+from segfed.cli.kit import NODE_KEY, NODE_PUBLIC_KEY
+from segfed.files import sha256_file
+
+_Site = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
+
+
+def keys(folder: _Site) -> None:
+    """Make the site's key pair; the private key stays here, send the public one."""
+    from segfed.cli.certificates import make_node_keys
+
+    public = folder / NODE_PUBLIC_KEY
+    folder.mkdir(parents=True, exist_ok=True)
+    make_node_keys(folder / NODE_KEY, public)
+    console.out.print(
+        f"Send {public} to the operator of the federation's server, and tell its hash by another "
+        f"way: {sha256_file(public)}. {folder / NODE_KEY} stays here.",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def trust(
+    folder: _Site,
+    key: Annotated[Path, typer.Argument(metavar="OWNER", help="The owner's public key.")],
+    name: Annotated[
+        str | None, typer.Option("--name", help="What to call the owner; default: the file's name.")
+    ] = None,
+) -> None:
+    """Trust the owner of studies; each study still needs this site's approval."""
+    from segfed.agent import trust as trust_owner
+
+    path = trust_owner(folder, key, name=name or key.stem)
+    console.out.print(
+        f"Studies signed with {path} can be approved here. The file's hash is {sha256_file(path)}: "
+        "compare it with the owner by another way.",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def join(
+    kit: Annotated[Path, typer.Argument(metavar="KIT", help="The site's kit.")],
+    folder: _Site,
+    socket: Annotated[
+        Path | None, typer.Option("--socket", help="Unix socket between node and agent.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")] = "auto",
+) -> None:
+    """Take part in a federation until Ctrl-C: keeps the site's agent and node running."""
+    from segfed.cli.joining import join as run_site
+
+    run_site(
+        kit,
+        folder,
+        socket=socket,
+        device=device,
+        say=lambda text: console.out.print(
+            f"{datetime.now():%H:%M:%S} {text}", highlight=False, soft_wrap=True
+        ),
+    )
+    console.out.print("The site has left the federation.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (keys, trust, join):
+        app.command(command.__name__)(command)

@@ -1,0 +1,39 @@
+"""What the owner of a study across hospitals writes, and what it asks of them in full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from segfed.protocol import Manifest
+from segfed.settings import load_json, load_toml
+from segfed.sites import load_task
+
+
+class StudyFile(Manifest):
+    """A manifest as a person writes it, in TOML."""
+
+    plan: dict[str, Any] = Field(default_factory=dict)
+    """Changes to the task's network plan, by its keys."""
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in a file: complete in JSON, or in TOML with no more than changes to the plan.
+
+    Args:
+        path: The file; in TOML, a task may be the path of a task file, relative to this one.
+
+    Raises:
+        ConfigError: If the file or its task cannot be read; every problem is listed.
+    """
+    if path.suffix != ".toml":
+        return load_json(path, Manifest, kind="manifest")
+    from segfed.engine import make_plan
+
+    study = load_toml(path, StudyFile, kind="study")
+    is_file = study.task.endswith(".toml")
+    task = load_task(str(path.resolve().parent / study.task) if is_file else study.task)
+    plan = make_plan(task, study.plan).model_dump(mode="json")
+    return Manifest.model_validate(study.model_dump() | {"task": task.name, "plan": plan})

@@ -1,0 +1,116 @@
+"""How far a submitted study is, from the files that its server writes."""
+
+from __future__ import annotations
+
+import fcntl
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Literal
+
+from segfed.protocol import FederationState, RoundRecord, ServerJob, StudyFolder
+from segfed.settings import load_json
+
+RunState = Literal["not submitted", "starting", "running", "stopped", "finished"]
+
+
+@dataclass(frozen=True)
+class StudyProgress:
+    """A submitted study as it is now."""
+
+    study: str
+    state: RunState
+    rounds: int
+    """Rounds of the whole study."""
+
+    records: tuple[RoundRecord, ...]
+    """Rounds that are done."""
+
+    sites: dict[str, int]
+    """Number of each site's node."""
+
+    answered: tuple[str, ...]
+    """Sites whose update of the round in progress is in."""
+
+    best_round: int | None
+    problem: str
+    """Why the server's process failed; empty where it did not say."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """As many rounds more at the mean of those so far; None before the first."""
+        if self.state == "finished":
+            return 0.0
+        if not self.records:
+            return None
+        left = self.rounds - len(self.records)
+        return left * fmean(record.seconds for record in self.records)
+
+
+def read_progress(folder: StudyFolder) -> StudyProgress:
+    """How far a study is; one that was never submitted has no rounds.
+
+    Raises:
+        ConfigError: If the study's files are damaged.
+    """
+    if not folder.job.exists():
+        return StudyProgress("", "not submitted", 0, (), {}, (), None, "")
+    job = load_json(folder.job, ServerJob, kind="submitted study")
+    # Looked at first: what runs now may be done a moment later, but not the other way round.
+    runs = is_locked(folder.lock)
+    path = folder.run / "state.json"
+    state = load_json(path, FederationState, kind="run's state") if path.exists() else None
+    return StudyProgress(
+        study=job.manifest.study,
+        state=_run_state(folder, runs=runs, finished=state is not None and state.finished),
+        rounds=job.manifest.rounds,
+        records=_read_records(folder, n_done=state.rounds_done if state else 0),
+        sites=job.sites,
+        answered=tuple(sorted(path.stem for path in folder.run.glob("spool/*.update"))),
+        best_round=state.best_round if state else None,
+        problem=_read(folder.problem),
+    )
+
+
+def submitted_studies(server_folder: Path) -> tuple[StudyFolder, ...]:
+    """All studies of a server, the last submitted one last."""
+    jobs = sorted(server_folder.glob("studies/*/job.json"), key=lambda path: path.stat().st_mtime)
+    return tuple(StudyFolder(path.parent) for path in jobs)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock on a file."""
+    try:
+        handle = path.open("rb")
+    except FileNotFoundError:
+        return False
+    with handle:
+        try:
+            # Shared, so that two who look do not take each other for the server.
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def _run_state(folder: StudyFolder, *, runs: bool, finished: bool) -> RunState:
+    """A run that Flower took but whose process has not begun yet is starting."""
+    if finished:
+        return "finished"
+    if runs:
+        return "running"
+    has_begun = folder.begun.exists() and _read(folder.begun) == _read(folder.run_id)
+    return "stopped" if has_begun else "starting"
+
+
+def _read(path: Path) -> str:
+    """A file's text; empty where there is none."""
+    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
+
+def _read_records(folder: StudyFolder, *, n_done: int) -> tuple[RoundRecord, ...]:
+    """The records of finished rounds; a line more may be there while the server writes."""
+    if not n_done:
+        return ()
+    lines = (folder.run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return tuple(RoundRecord.model_validate_json(line) for line in lines[:n_done])

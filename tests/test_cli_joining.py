@@ -1,0 +1,76 @@
+"""What a site starts to take part in a federation."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from segfed.cli import joining
+from segfed.errors import ConfigError, FederationError
+from tests.agent_samples import labelled_site
+from tests.test_cli_provision import make_kits
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The programs that would have been started, by their names."""
+    programs = {}
+
+    @contextlib.contextmanager
+    def supervisor(given, *, say):
+        programs.update({program.name: program for program in given})
+        yield contextlib.nullcontext()
+        say("done")
+
+    monkeypatch.setattr(joining, "Supervisor", supervisor)
+    monkeypatch.setattr(joining, "until_told_to_stop", lambda: contextlib.suppress(AttributeError))
+    return programs
+
+
+def join(kit, site, folder):
+    """Join with a socket in a folder."""
+    joining.join(kit, site.folder, socket=folder / "a.sock", device="cpu", say=lambda _: None)
+
+
+def test_agent_and_node_meet_at_one_socket(tmp_path, started):
+    site, (_, kit, _) = labelled_site(tmp_path, splits=()), make_kits(tmp_path, make_keys=True)
+
+    join(kit, site, tmp_path)
+
+    assert list(started) == ["agent", "node"]
+    assert str(tmp_path / "a.sock") in started["agent"].command
+    assert f'agent-socket="{tmp_path / "a.sock"}"' in started["node"].command
+    assert "seg.example.org:9092" in started["node"].command
+
+
+def test_a_site_s_own_key_comes_before_that_of_a_trial(tmp_path, started):
+    site, (_, kit, _) = labelled_site(tmp_path, splits=()), make_kits(tmp_path, make_keys=True)
+    (site.folder / "node.key").touch()
+
+    join(kit, site, tmp_path)
+
+    assert str(site.folder / "node.key") in started["node"].command
+
+
+def test_a_site_without_a_key_is_told_how_to_make_one(tmp_path, started):
+    site, (_, kit, _) = labelled_site(tmp_path, splits=()), make_kits(tmp_path)
+
+    with pytest.raises(ConfigError, match="segfed federate keys"):
+        join(kit, site, tmp_path)
+
+    assert not started
+
+
+def test_an_expired_kit_starts_nothing(tmp_path, started):
+    site, (_, kit, _) = labelled_site(tmp_path, splits=()), make_kits(tmp_path, make_keys=True)
+    text = (kit / "kit.toml").read_text()
+    (kit / "kit.toml").write_text(
+        "".join(line for line in text.splitlines(keepends=True) if "expires" not in line)
+        + 'expires = "2020-01-01T00:00:00Z"\n'
+    )
+
+    with pytest.raises(FederationError, match="valid until 2020-01-01"):
+        join(kit, site, tmp_path)
+
+    assert not started

@@ -1,0 +1,149 @@
+"""Start-up kits: who gets what, and what nobody gets."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from segfed.cli.certificates import make_node_keys
+from segfed.cli.kit import FederationSettings, load_server_kit, load_site_kit
+from segfed.cli.provision import provision
+from segfed.errors import ConfigError, FederationError
+from segfed.settings import validated
+from segfed.sites import SiteSettings
+from tests.agent_samples import make_owner, owner_public_key
+
+
+def settings(**changes):
+    """Two hospitals and a server."""
+    fields = {
+        "name": "trial",
+        "host": "seg.example.org",
+        "owner": "owner.pub",
+        "sites": {"north": "north.pub", "south": "south.pub"},
+    }
+    return FederationSettings.model_validate(fields | changes)
+
+
+def make_kits(folder, *, now=None, make_keys=False, **changes):
+    """The kits' folders; each site made its own key before."""
+    if not (folder / "owner.pub").exists():
+        owner_public_key(make_owner(folder))
+    wanted = settings(**changes)
+    for site, path in wanted.sites.items():
+        if not make_keys and not (folder / path).exists():
+            (folder / f"at_{site}").mkdir()
+            make_node_keys(folder / f"at_{site}" / "node.key", folder / path)
+    return provision(
+        wanted,
+        folder=folder,
+        out=folder / "kits",
+        now=now or datetime.now(UTC),
+        make_keys=make_keys,
+    )
+
+
+def test_a_site_s_kit_holds_everything_that_it_needs_and_nothing_secret(tmp_path):
+    _, north, _ = make_kits(tmp_path)
+
+    assert sorted(path.name for path in north.iterdir()) == [
+        "README.md",
+        "ca.crt",
+        "compose.yaml",
+        "kit.toml",
+        "owner.pub",
+        "segfed-site.service",
+        "site.toml",
+    ]
+    assert not any(b"PRIVATE KEY" in path.read_bytes() for path in north.iterdir())
+
+
+def test_no_kit_holds_the_key_of_the_authority_or_of_a_site(tmp_path):
+    server, *_ = make_kits(tmp_path)
+
+    private = {
+        path.relative_to(tmp_path)
+        for path in (tmp_path / "kits").rglob("*")
+        if path.is_file() and b"PRIVATE KEY" in path.read_bytes()
+    }
+    assert {str(path) for path in private} == {"kits/authority/ca.key", "kits/server/server.key"}
+    assert (server / "nodes" / "north.pub").read_bytes() == (tmp_path / "north.pub").read_bytes()
+
+
+def test_a_trial_on_one_machine_gets_its_keys_made(tmp_path):
+    _, north, south = make_kits(tmp_path, make_keys=True)
+
+    assert (north / "node.key").exists()
+    assert (south / "node.key").exists()
+    assert (tmp_path / "north.pub").exists()
+
+
+def test_kits_say_where_the_server_is_and_until_when(tmp_path):
+    now = datetime(2040, 1, 1, tzinfo=UTC)
+    server, north, _ = make_kits(tmp_path, now=now, days=10, port=9443, public_port=443)
+
+    assert load_server_kit(server).port == 9443
+    kit = load_site_kit(north, site="north")
+    assert kit.superlink == "seg.example.org:443"
+    assert kit.expires == now + timedelta(days=10)
+    assert "2040-01-11" in (north / "README.md").read_text()
+
+
+def test_the_template_of_a_site_s_settings_is_complete(tmp_path):
+    _, north, _ = make_kits(tmp_path)
+
+    content = tomllib.loads((north / "site.toml").read_text())
+
+    assert validated(content, SiteSettings, source="site.toml").name == "north"
+
+
+def test_an_expired_kit_is_refused_before_tls_does(tmp_path):
+    long_ago = datetime.now(UTC) - timedelta(days=20)
+    server, north, _ = make_kits(tmp_path, now=long_ago, days=10)
+
+    with pytest.raises(FederationError, match=r"valid until .* Ask for a new kit"):
+        load_server_kit(server)
+    with pytest.raises(FederationError, match="valid until"):
+        load_site_kit(north, site="north")
+
+
+def test_renewed_kits_work_with_those_that_were_not(tmp_path):
+    _, north, _ = make_kits(tmp_path)
+    before = (north / "ca.crt").read_bytes()
+
+    server, _ = make_kits(tmp_path, sites={"north": "north.pub", "west": "west.pub"})[:2]
+
+    assert (north / "ca.crt").read_bytes() == before
+    assert load_server_kit(server).sites == ("north", "west")
+
+
+def test_the_kit_of_another_site_is_refused(tmp_path):
+    _, north, _ = make_kits(tmp_path)
+
+    with pytest.raises(ConfigError, match="kit of site 'north', expected that of 'south'"):
+        load_site_kit(north, site="south")
+
+
+def test_a_missing_public_key_is_asked_for(tmp_path):
+    owner_public_key(make_owner(tmp_path))
+
+    with pytest.raises(ConfigError, match="Ask the site for it again"):
+        provision(
+            settings(),
+            folder=tmp_path,
+            out=tmp_path / "kits",
+            now=datetime.now(UTC),
+            make_keys=False,
+        )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"sites": {"north": "n.pub"}}, {"sites": {"server": "a", "north": "b"}}, {"port": 0}],
+    ids=str,
+)
+def test_impossible_federations_are_refused(changes):
+    with pytest.raises(ValueError, match=r"sites|server|port"):
+        settings(**changes)

@@ -1,0 +1,118 @@
+"""Programs that are kept running."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import sys
+
+import psutil
+import pytest
+
+from segfed.cli import supervisor as module
+from segfed.cli.supervisor import Program, Supervisor, until_told_to_stop
+from tests.socket_samples import until
+
+LASTING = "import time; print('here', flush=True); time.sleep(300)"
+
+
+@pytest.fixture
+def story():
+    """What the supervisor says."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    """Restart at once."""
+    monkeypatch.setattr(module, "_pauses", lambda: itertools.repeat(0.0))
+
+
+def program(folder, code, *, name="node"):
+    """A Python program."""
+    return Program(
+        name, [sys.executable, "-c", code], dict(os.environ), folder / "l" / f"{name}.log"
+    )
+
+
+def output(of):
+    """What a program said so far."""
+    return of.log.read_text() if of.log.exists() else ""
+
+
+def test_a_program_that_ends_is_started_again_and_its_last_words_are_told(tmp_path, story):
+    dying = program(tmp_path, "print('no such luck'); raise SystemExit(3)")
+
+    with Supervisor([dying], say=story.append) as supervisor:
+        until(lambda: supervisor.look() or output(dying).count("luck") >= 2)
+
+    assert "node ended with exit code 3 (no such luck); it starts again in 0 s." in story
+
+
+def test_what_was_started_is_stopped_in_reverse_order(tmp_path, story):
+    programs = [program(tmp_path, LASTING, name=name) for name in ("agent", "node")]
+
+    with Supervisor(programs, say=story.append):
+        until(lambda: all("here" in output(one) for one in programs))
+
+    assert [line for line in story if "stopped" in line] == [
+        "node has stopped.",
+        "agent has stopped.",
+    ]
+    assert not living(LASTING)
+
+
+def test_what_a_killed_program_started_does_not_stay(tmp_path, story):
+    child = "import time; time.sleep(299.5)"
+    parent = program(
+        tmp_path,
+        f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {child!r}]);"
+        "print('here', flush=True); p.wait()",
+    )
+
+    with Supervisor([parent], say=story.append) as supervisor:
+        until(lambda: "here" in output(parent))
+        (before,) = living(child)
+        for process in living("print('here', flush=True); p.wait()"):
+            process.kill()
+        until(lambda: supervisor.look() or output(parent).count("here") == 2)
+        until(lambda: not before.is_running() or before.status() == psutil.STATUS_ZOMBIE)
+
+    until(lambda: not living(child))
+
+
+def test_a_program_that_ignores_the_request_to_stop_is_killed(tmp_path, story, monkeypatch):
+    monkeypatch.setattr(module, "_GRACE_SECONDS", 0.1)
+    deaf = program(
+        tmp_path, f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {LASTING}"
+    )
+
+    with Supervisor([deaf], say=story.append):
+        until(lambda: "here" in output(deaf))
+
+    assert not living(LASTING)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_stop_ends_the_block_quietly(number):
+    with until_told_to_stop():
+        os.kill(os.getpid(), number)
+        signal.pause()
+
+
+def test_pauses_grow_to_a_limit(monkeypatch):
+    monkeypatch.undo()
+
+    assert list(itertools.islice(module._pauses(), 8)) == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def living(code):
+    """Processes of this test whose command line ends with some code."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE and process.cmdline()[-1].endswith(code):
+                found.append(process)
+    return found
