@@ -25,8 +25,8 @@ class ClickHelper(InferTask):
 
     Its type is MONAI Label's ``deepgrow``: 3D Slicer then offers points on the selected segment
     and beside it, sends all of them with each request, and replaces that one segment. For
-    ``deepedit`` it would expect points and an answer for every segment at once, and what the reader
-    corrected elsewhere would be lost; and it would offer the model for whole proposals, too.
+    ``deepedit`` it would send points of every segment, none of them beside it, and replace all
+    segments in the answer: what the reader corrected elsewhere would be lost.
     """
 
     def __init__(self, store: SiteDatastore, *, device: str, ask: Ask) -> None:
