@@ -157,7 +157,7 @@ def refined_scores(
         plan,
         image[here],
         clicks=clicks.from_corner(corner),
-        before=scores[(plan.click_target[1], *near)],
+        before=scores[plan.click_target[1]][tuple(near)],
         device=device,
     )
     return refined
