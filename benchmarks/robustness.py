@@ -1,12 +1,12 @@
 """What planted hostile sites do to a federation, and how many of them are noticed.
 
-    python benchmarks/robustness.py RESULTS.jsonl [--seeds 0 1 2 3 4] [--layouts 1/4 2/6]
+    python benchmarks/robustness.py RESULTS.jsonl [--seeds 0 1 2] [--layouts 1/4] [--rounds 6]
     python benchmarks/robustness.py RESULTS.jsonl --summary
 
 Small networks train for real on synthetic volumes, each site with a scanner of its own, and the
 updates go through the server's own spool, scores, flags and aggregation. Flower's messages, which
 carry updates unchanged, are left out. One run is a line of RESULTS.jsonl; runs that are there
-already are not repeated.
+already are not repeated, so take another file for another number of rounds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from segfed.engine.loss import segmentation_loss
 from segfed.engine.network import UNet
 from segfed.rules import FederationRules
 
-SIZE, N_CASES, N_TEST, ROUNDS, STEPS = 20, 8, 6, 8, 8
+SIZE, N_CASES, N_TEST, STEPS = 16, 8, 6, 10
+FEATURES, LEARNING_RATE = (8, 16), 5e-3
 STRUCTURES = ((1, 2), (2,))
 """Organ with lesion, and lesion: overlapping, as in the project's own tasks."""
 
@@ -65,7 +66,7 @@ class Cases:
 
 
 def draw_cases(n_cases: int, *, scanner: int, rng: np.random.Generator) -> Cases:
-    """Ellipsoids with a darker lesion, as one scanner shows them.
+    """Ellipsoids with a brighter lesion, as one scanner shows them.
 
     Args:
         n_cases: How many.
@@ -78,21 +79,21 @@ def draw_cases(n_cases: int, *, scanner: int, rng: np.random.Generator) -> Cases
     grid = np.stack(np.meshgrid(*[np.arange(SIZE)] * 3, indexing="ij"), axis=-1)
     images, labels = [], []
     for _ in range(n_cases):
-        centre, radii = rng.uniform(8, 12, size=3), rng.uniform(4.5, 7, size=3)
+        centre, radii = rng.uniform(6.5, 9, size=3), rng.uniform(4.5, 6, size=3)
         organ = (((grid - centre) / radii) ** 2).sum(axis=-1) <= 1
-        middle = centre + rng.uniform(-2, 2, size=3)
-        lesion = organ & (((grid - middle) ** 2).sum(axis=-1) <= rng.uniform(1.8, 3) ** 2)
+        middle = centre + rng.uniform(-1.5, 1.5, size=3)
+        lesion = organ & (((grid - middle) ** 2).sum(axis=-1) <= rng.uniform(2, 3) ** 2)
         label = organ.astype(np.int64) + lesion
-        image = offset + contrast * np.array([0.0, 1.0, 0.5])[label]
+        image = offset + contrast * np.array([0.0, 1.0, 2.0])[label]
         images.append((image + noise * rng.normal(size=label.shape)).astype(np.float32)[None])
         labels.append(label)
     return Cases(np.stack(images), np.stack(labels))
 
 
 def with_patch(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same images with the back door's bright cube in a corner."""
+    """The same images with the back door's dark cube in a corner."""
     changed = images.copy()
-    changed[..., :3, :3, :3] = 3.0
+    changed[..., :3, :3, :3] = -3.0
     return changed
 
 
@@ -114,8 +115,8 @@ class LocalSite:
 
     def __init__(self, cases: Cases, *, seed: int) -> None:
         self.cases = cases
-        self.network = UNet(in_channels=1, out_channels=3, features=(8, 16))
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=3e-3)
+        self.network = UNet(in_channels=1, out_channels=3, features=FEATURES)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=LEARNING_RATE)
         self.rng = np.random.default_rng(seed)
 
     def train(self, weights: Weights) -> Weights:
@@ -152,7 +153,7 @@ def sent(
     return {name: model[name] + length * (trained[name] - model[name]) for name in model}
 
 
-def run(attack: str, layout: str, seed: int, defence: str) -> dict[str, Any]:
+def run(attack: str, layout: str, seed: int, defence: str, *, n_rounds: int) -> dict[str, Any]:
     """One federation; with attack ``absent`` the hostile sites are not there at all."""
     n_hostile, n_sites = map(int, layout.split("/"))
     n_honest = n_sites - n_hostile
@@ -168,12 +169,12 @@ def run(attack: str, layout: str, seed: int, defence: str) -> dict[str, Any]:
         cases = draw_cases(N_CASES, scanner=index, rng=np.random.default_rng([seed, index]))
         cases = poisoned(cases, attack) if name in hostile else cases
         sites[name] = LocalSite(cases, seed=100 * seed + index)
-    network = UNet(in_channels=1, out_channels=3, features=(8, 16))
+    network = UNet(in_channels=1, out_channels=3, features=FEATURES)
     model: Weights = {name: value.numpy() for name, value in network.state_dict().items()}
     model = dict(sorted(model.items()))
     rng = np.random.default_rng([seed, 99])
     rounds = []
-    for _ in range(ROUNDS):
+    for _ in range(n_rounds):
         updates = {name: site.train(model) for name, site in sites.items()}
         for name in hostile:
             updates[name] = sent(
@@ -223,12 +224,14 @@ def score(network: UNet, model: Weights, *, n_scanners: int, seed: int) -> dict[
     return {"dice": float(np.mean(dice)), "erased": 1 - found_with_patch / max(found, 1)}
 
 
-def runs(seeds: list[int], layouts: list[str]) -> Iterator[tuple[str, str, int, str]]:
+def runs(
+    seeds: list[int], layouts: list[str], defences: list[str]
+) -> Iterator[tuple[str, str, int, str]]:
     """Everything to be run: attack, layout, seed, defence."""
     for seed, layout in itertools.product(seeds, layouts):
         n_hostile, n_sites = map(int, layout.split("/"))
         yield "absent", layout, seed, "mean"
-        for attack, defence in itertools.product(("none", *ATTACKS), DEFENCES):
+        for attack, defence in itertools.product(("none", *ATTACKS), defences):
             if defence != "multi_krum" or n_sites >= 2 * n_hostile + 3:
                 yield attack, layout, seed, defence
 
@@ -297,6 +300,8 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--layouts", nargs="+", default=["1/4", "2/6"])
+    parser.add_argument("--defences", nargs="+", default=list(DEFENCES), choices=list(DEFENCES))
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--summary", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -305,10 +310,10 @@ def main() -> None:
         summarise([item for item in done if item["seed"] in arguments.seeds])
         return
     known = {(item["attack"], item["layout"], item["seed"], item["defence"]) for item in done}
-    for key in runs(arguments.seeds, arguments.layouts):
+    for key in runs(arguments.seeds, arguments.layouts, arguments.defences):
         if key not in known:
             with arguments.results.open("a") as handle:
-                handle.write(json.dumps(run(*key)) + "\n")
+                handle.write(json.dumps(run(*key, n_rounds=arguments.rounds)) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from flwr.app import Context, Message
@@ -16,7 +17,15 @@ from flwr.clientapp import ClientApp
 
 from federation.agent_socket import SocketAgent
 from federation.messages import error_message, read_request, reply_message
-from segfed.protocol import SOCKET_KEY, AgentConnection, AgentError, AgentErrorCode, Verb
+from segfed.protocol import (
+    SOCKET_KEY,
+    STAGES,
+    AgentConnection,
+    AgentError,
+    AgentErrorCode,
+    Stage,
+    Verb,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +46,20 @@ def make_client_app(connect: Callable[[Context], AgentConnection]) -> ClientApp:
     def evaluate(message: Message, context: Context) -> Message:
         return _relay(message, "validate", connect, context)
 
+    for stage in STAGES:
+        app.query(stage)(partial(_relay_stage, verb=stage, connect=connect))
     return app
+
+
+def _relay_stage(
+    message: Message,
+    context: Context,
+    *,
+    verb: Stage,
+    connect: Callable[[Context], AgentConnection],
+) -> Message:
+    """The agent's answer in one stage of secure aggregation, which the relay cannot read."""
+    return _relay(message, verb, connect, context)
 
 
 def _relay(
@@ -49,7 +71,7 @@ def _relay(
     """The agent's answer, or the code of whatever went wrong."""
     try:
         reply = connect(context).answer(read_request(message, verb))
-        return reply_message(reply, message)
+        return reply_message(reply, message, verb)
     except AgentError as error:
         return error_message(error.code, message)
     except Exception:  # Flower would send the exception's text to the server.

@@ -1,7 +1,9 @@
 """Between Flower's messages and the protocol of relay and agent. Light: no torch.
 
 A request holds the records ``arrays`` (the global model) and ``config``; a reply holds ``arrays``
-(after training) and ``metrics``. Nothing else is sent, and nothing is ever unpickled.
+(after training) and ``metrics``. In the stages of secure aggregation the request and the small
+replies are bytes in ``config``, which only agent and server read. Nothing else is sent, and nothing
+is ever unpickled.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ from safetensors.numpy import load, save
 
 from segfed.protocol import (
     PROTOCOL_VERSION,
+    STAGES,
     AgentError,
     AgentErrorCode,
     RoundReply,
     RoundRequest,
+    Stage,
     Verb,
 )
 
@@ -35,22 +39,31 @@ Weights = dict[str, NDArray[np.generic]]
 
 ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
 N_CASES = "num-examples"
-_MESSAGE_TYPES: dict[Verb, str] = {"train": MessageType.TRAIN, "validate": MessageType.EVALUATE}
+_BODY = "body"
+_MESSAGE_TYPES: dict[Verb, str] = {
+    "train": MessageType.TRAIN,
+    "validate": MessageType.EVALUATE,
+    **{stage: f"{MessageType.QUERY}.{stage}" for stage in STAGES},
+}
 
 
 def request_message(
     verb: Verb, arrays: ArrayRecord, *, manifest_sha256: str, round_number: int, node_id: int
 ) -> Message:
     """The server's message that asks one site for one job."""
-    config = ConfigRecord(
-        {
-            "protocol": PROTOCOL_VERSION,
-            "manifest-sha256": manifest_sha256,
-            "server-round": round_number,
-        }
-    )
+    config = _config(manifest_sha256, round_number)
     content = RecordDict({ARRAYS: arrays, CONFIG: config})
     return Message(content, dst_node_id=node_id, message_type=_MESSAGE_TYPES[verb])
+
+
+def stage_message(
+    stage: Stage, body: bytes, *, manifest_sha256: str, round_number: int, node_id: int
+) -> Message:
+    """The server's message that asks one site for one stage of secure aggregation."""
+    config = _config(manifest_sha256, round_number)
+    config[_BODY] = body
+    content = RecordDict({CONFIG: config})
+    return Message(content, dst_node_id=node_id, message_type=_MESSAGE_TYPES[stage])
 
 
 def read_request(message: Message, verb: Verb) -> RoundRequest:
@@ -63,7 +76,7 @@ def read_request(message: Message, verb: Verb) -> RoundRequest:
         config = message.content.config_records[CONFIG]
         version, manifest_sha256 = config["protocol"], config["manifest-sha256"]
         round_number = config["server-round"]
-        arrays = message.content.array_records[ARRAYS]
+        content = config[_BODY] if verb in STAGES else message.content.array_records[ARRAYS]
     except (KeyError, ValueError):
         raise AgentError(AgentErrorCode.PROTOCOL_MISMATCH) from None
     if version != PROTOCOL_VERSION:
@@ -71,16 +84,19 @@ def read_request(message: Message, verb: Verb) -> RoundRequest:
     if not isinstance(manifest_sha256, str) or not isinstance(round_number, int):
         raise AgentError(AgentErrorCode.PROTOCOL_MISMATCH)
     try:
-        weights = save(read_arrays(arrays))
+        body = save(read_arrays(content)) if isinstance(content, ArrayRecord) else content
     except (TypeError, ValueError, SafetensorError):
         raise AgentError(AgentErrorCode.WEIGHTS_UNUSABLE) from None
-    return RoundRequest(
-        manifest_sha256, round_number, verb, weights, ttl_seconds=message.metadata.ttl
-    )
+    if not isinstance(body, bytes):
+        raise AgentError(AgentErrorCode.PROTOCOL_MISMATCH)
+    return RoundRequest(manifest_sha256, round_number, verb, body, ttl_seconds=message.metadata.ttl)
 
 
-def reply_message(reply: RoundReply, request: Message) -> Message:
+def reply_message(reply: RoundReply, request: Message, verb: Verb = "train") -> Message:
     """An agent's answer as the relay sends it."""
+    if verb in STAGES and verb != "mask":
+        config = ConfigRecord({_BODY: reply.weights})
+        return Message(RecordDict({CONFIG: config}), reply_to=request)
     content = RecordDict({METRICS: MetricRecord({**reply.metrics, N_CASES: reply.n_cases})})
     if reply.weights:
         content[ARRAYS] = write_arrays(load(reply.weights))
@@ -92,6 +108,13 @@ def error_message(code: AgentErrorCode, request: Message) -> Message:
     return Message(Error(int(code)), reply_to=request)
 
 
+def read_body(reply: Message) -> bytes:
+    """A site's small answer in a stage of secure aggregation; empty where it holds none."""
+    record = reply.content.config_records.get(CONFIG)
+    body = None if record is None else record.get(_BODY)
+    return body if isinstance(body, bytes) else b""
+
+
 def read_arrays(record: ArrayRecord) -> Weights:
     """Flower's record as arrays.
 
@@ -100,6 +123,17 @@ def read_arrays(record: ArrayRecord) -> Weights:
         ValueError: If an array's bytes are damaged.
     """
     return {name: record[name].numpy() for name in sorted(record)}
+
+
+def _config(manifest_sha256: str, round_number: int) -> ConfigRecord:
+    """What every request says of itself."""
+    return ConfigRecord(
+        {
+            "protocol": PROTOCOL_VERSION,
+            "manifest-sha256": manifest_sha256,
+            "server-round": round_number,
+        }
+    )
 
 
 def write_arrays(weights: Weights) -> ArrayRecord:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from flwr.app import Message
@@ -11,14 +11,16 @@ from flwr.serverapp import Grid
 
 from federation.aggregation import aggregate
 from federation.attendance import Attendance, Clock
-from federation.messages import Weights, request_message, write_arrays
+from federation.messages import Weights, request_message, stage_message, write_arrays
 from federation.notes import RoundNotes
+from federation.secure import SecureSum
 from federation.server_optimizer import GlobalModel, step
 from federation.similarity import Comparison, compare, outlier_scores, suspects
 from federation.spool import Spool
 from federation.updates import SiteUpdate, is_dice, outliers, read_update, weighted_mean
 from segfed.errors import FederationError
-from segfed.protocol import Manifest, RoundRecord, Verb
+from segfed.protocol import Manifest, RoundRecord, Stage, Verb
+from segfed.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -69,25 +71,12 @@ class CheckedRounds:
         """
         started = self._clock.now()
         notes = RoundNotes(self._sites)
-        spool = Spool(self._spool, model=model.weights)
-        try:
-            updates = self._train(round_number, model.weights, notes, spool)
-            self._demand_quorum(round_number, updates, notes)
-            comparison = compare(
-                spool, model=model.weights, sites=[update.site for update in updates]
-            )
-            updates = self._judge(updates, comparison, notes)
-            self._demand_quorum(round_number, updates, notes)
-            counts = {update.site: update.count(self._rules) for update in updates}
-            mean = aggregate(
-                spool,
-                model=model.weights,
-                counts=counts,
-                rules=self._rules,
-                comparison=comparison.of(counts),
-            )
-        finally:
-            spool.clear()
+        combine = (
+            self._combine_masked
+            if self._manifest.privacy.secure_aggregation
+            else self._combine_openly
+        )
+        updates, mean = combine(round_number, model.weights, notes)
         model = step(model, mean, rules=self._rules, round_number=round_number)
         self._validate(round_number, model.weights, notes)
         return model, RoundRecord(
@@ -100,10 +89,54 @@ class CheckedRounds:
             suspects=notes.suspects,
         )
 
+    def _combine_openly(
+        self, round_number: int, model: Weights, notes: RoundNotes
+    ) -> tuple[list[SiteUpdate], Weights]:
+        """The updates that count, and the model that they make together."""
+        spool = Spool(self._spool, model=model)
+        try:
+            updates = self._train(round_number, model, notes, spool)
+            self._demand_quorum(round_number, updates, notes)
+            comparison = compare(spool, model=model, sites=[update.site for update in updates])
+            updates = self._judge(updates, comparison, notes)
+            self._demand_quorum(round_number, updates, notes)
+            counts = {update.site: update.count(self._rules) for update in updates}
+            return updates, aggregate(
+                spool,
+                model=model,
+                counts=counts,
+                rules=self._rules,
+                comparison=comparison.of(counts),
+            )
+        finally:
+            spool.clear()
+
+    def _combine_masked(
+        self, round_number: int, model: Weights, notes: RoundNotes
+    ) -> tuple[list[SiteUpdate], Weights]:
+        """The same by secure aggregation: no update is ever here by itself."""
+        updates = self._train(round_number, model, notes, None)
+        self._demand_quorum(round_number, updates, notes)
+
+        def ask(stage: Stage, bodies: Mapping[str, Settings]) -> Iterator[tuple[str, Message]]:
+            requests = self._stage_requests(stage, round_number, bodies, notes)
+            notes.present = set()
+            for site, reply in self._attendance.exchange(
+                requests, enough=lambda: len(notes.present) >= self._rules.minimum_sites
+            ):
+                notes.answered(site, reply)
+                yield site, reply
+            notes.drop_silent(requests, stage)
+
+        secure = SecureSum(ask, notes.drop, self._manifest, round_number)
+        counts = {update.site: update.count(self._rules) for update in updates}
+        mean, survivors = secure.mean(model, counts)
+        return [update for update in updates if update.site in survivors], mean
+
     def _train(
-        self, round_number: int, model: Weights, notes: RoundNotes, spool: Spool
+        self, round_number: int, model: Weights, notes: RoundNotes, spool: Spool | None
     ) -> list[SiteUpdate]:
-        """The updates that count, by site; their weights are in the spool."""
+        """The updates that count, by site; their weights are in the spool, if there is one."""
         updates: dict[str, SiteUpdate] = {}
         requests = self._requests("train", round_number, model, self._sites, notes)
         replies = self._attendance.exchange(
@@ -113,12 +146,17 @@ class CheckedRounds:
             notes.answered(site, reply)
             try:
                 update, weights = read_update(
-                    reply, site=site, manifest=self._manifest, model=model
+                    reply,
+                    site=site,
+                    manifest=self._manifest,
+                    model=None if spool is None else model,
+                    is_masked=spool is None,
                 )
             except FederationError as error:
                 notes.drop(site, f"train: {error}")
                 continue
-            spool.add(site, weights)
+            if spool is not None:
+                spool.add(site, weights)
             updates[site] = update
         notes.drop_silent(requests, "train")
         dropped = outliers(updates.values(), max_ratio=self._rules.max_norm_ratio)
@@ -131,7 +169,7 @@ class CheckedRounds:
                 "steps": update.metrics.get("steps"),
                 "loss": update.metrics.get("loss"),
                 "seconds": update.metrics.get("seconds"),
-                "update_norm": update.norm,
+                "update_norm": None if spool is None else update.norm,
             }
         return counting
 
@@ -194,6 +232,28 @@ class CheckedRounds:
             )
             for site, node_id in nodes.items()
             if site in sites
+        }
+        for site, request in requests.items():
+            notes.count("bytes_down", site, request)
+        return requests
+
+    def _stage_requests(
+        self, stage: Stage, round_number: int, bodies: Mapping[str, Settings], notes: RoundNotes
+    ) -> dict[str, Message]:
+        """One message for each site of a stage that is connected."""
+        nodes = self._attendance.connected()
+        for site in sorted(bodies.keys() - nodes.keys()):
+            notes.drop(site, f"{stage}: not connected")
+        requests = {
+            site: stage_message(
+                stage,
+                body.model_dump_json().encode(),
+                manifest_sha256=self._manifest.sha256,
+                round_number=round_number,
+                node_id=nodes[site],
+            )
+            for site, body in bodies.items()
+            if site in nodes
         }
         for site, request in requests.items():
             notes.count("bytes_down", site, request)

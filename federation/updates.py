@@ -34,7 +34,7 @@ class SiteUpdate:
     n_cases: int
     metrics: dict[str, float]
     norm: float = 0.0
-    """Euclidean norm of (update - global model) over all tensors; 0 after validation."""
+    """Euclidean norm of (update - global model) over all tensors; 0 where there are no weights."""
 
     def count(self, rules: FederationRules) -> int:
         """What the update is weighted by."""
@@ -42,7 +42,12 @@ class SiteUpdate:
 
 
 def read_update(
-    reply: Message, *, site: str, manifest: Manifest, model: Weights | None
+    reply: Message,
+    *,
+    site: str,
+    manifest: Manifest,
+    model: Weights | None,
+    is_masked: bool = False,
 ) -> tuple[SiteUpdate, Weights]:
     """A reply that may count, and its weights; none after validation.
 
@@ -53,13 +58,15 @@ def read_update(
             how far an update may lie from the model.
         model: The global model that the site trained, whose names, shapes and types the update
             must have; None for a reply without weights.
+        is_masked: Whether a reply without weights is that of a training whose update follows
+            under masks; else it is one of a validation, which may be of no case.
 
     Raises:
         FederationError: Saying in a phrase why the reply must not count. The phrase holds nothing
             that the site could have written.
     """
     if reply.has_error():
-        raise FederationError(_meaning(reply.error.code))
+        raise FederationError(meaning(reply.error.code))
     size_limit = sum(array.nbytes for array in (model or {}).values()) + _SPARE_BYTES
     if content_bytes(reply.content) > size_limit:
         raise FederationError(f"the reply is larger than {size_limit} bytes")
@@ -68,13 +75,14 @@ def read_update(
     if records is None or (arrays is None) != (model is None):
         raise FederationError("the reply lacks a record, or has one too many")
     n_cases, most = records.get(N_CASES), manifest.federation.max_cases
-    fewest = 0 if model is None else 1
+    fewest = 0 if model is None and not is_masked else 1
     if type(n_cases) is not int or not fewest <= n_cases <= most:
         raise FederationError(f"the case count is no whole number from {fewest} to {most}")
     metrics = _read_metrics(records, manifest.plan.get("structures", ()))
+    if fewest:
+        _check_steps(metrics, manifest)
     if arrays is None or model is None:
         return SiteUpdate(site, n_cases, metrics), {}
-    _check_steps(metrics, manifest)
     try:
         weights = read_arrays(arrays)
     except (TypeError, ValueError):
@@ -180,7 +188,7 @@ def _read_metrics(record: MetricRecord, structures: Collection[str]) -> dict[str
     return metrics
 
 
-def _meaning(code: int) -> str:
+def meaning(code: int) -> str:
     """What an error code says; a code that is not ours says nothing more."""
     known = code in set(AgentErrorCode)
     return str(AgentError(AgentErrorCode(code))) if known else f"the site failed (code {code})"

@@ -185,7 +185,9 @@ class TrainingJob:
         """How far the training has come, in words."""
         state = self.state
         if state is None:
-            return f"{self._task['status']}: no step has been taken yet."
+            # A short training may end before anybody asks how far it is.
+            status = self._task["status"]
+            return f"{status}: no step has been taken yet." if self.is_running else f"{status}."
         line = f"{self._task['status']}: step {state.step} of {state.total_steps}"
         if state.start_dice is not None:
             line += f", validation Dice {state.start_dice:.3f} before"

@@ -11,6 +11,7 @@
   - TrainingError    training cannot start or cannot go on
   - OutOfMemoryError a device has too little memory for the work
   - FederationError  a federated run cannot start or did not finish
+  - PrivacyError     a step of secure aggregation is refused, or its result cannot be right
   - ServerError      the label server does not start, or answers with an error
 """
 
@@ -57,6 +58,10 @@ class OutOfMemoryError(SegfedError, MemoryError):
 
 class FederationError(SegfedError, RuntimeError):
     """A federated run cannot start or did not finish."""
+
+
+class PrivacyError(SegfedError, RuntimeError):
+    """A step of secure aggregation is refused, or its result cannot be right."""
 
 
 class ServerError(SegfedError, RuntimeError):

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, Self, get_args
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from segfed.errors import FederationError
 from segfed.files import sha256_bytes, sha256_json
-from segfed.rules import FederationRules
+from segfed.rules import FederationRules, PrivacyRules, check_together
 from segfed.settings import Settings
 
 PROTOCOL_VERSION = 1
@@ -41,7 +41,11 @@ ArmChoice = Literal["manual", "assisted", "mixed"]
 """Which labels a training takes; ``mixed`` takes one of either arm for each case."""
 
 Split = Literal["warmup", "train", "validation", "test"]
-Verb = Literal["train", "validate"]
+Stage = Literal["keys", "shares", "mask", "unmask"]
+"""Stages of secure aggregation, in order, between ``train`` and ``validate``."""
+
+Verb = Literal["train", "validate", "keys", "shares", "mask", "unmask"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 class Manifest(Settings):
@@ -73,6 +77,14 @@ class Manifest(Settings):
     federation: FederationRules = FederationRules()
     """What the server does with the updates."""
 
+    privacy: PrivacyRules = PrivacyRules()
+    """What the server sees of them."""
+
+    @model_validator(mode="after")
+    def _rules_agree(self) -> Self:
+        check_together(self.federation, self.privacy)
+        return self
+
     @property
     def sha256(self) -> str:
         """Hash of the canonical JSON; names the study to relay and agent."""
@@ -90,7 +102,7 @@ class RoundRequest:
     round: int
     verb: Verb
     weights: bytes
-    """The global model, as safetensors."""
+    """The global model, as safetensors; in a stage of secure aggregation its request, as JSON."""
 
     ttl_seconds: float = field(default=math.inf, compare=False)
     """How long somebody waits for the reply; no part of the key."""
@@ -107,7 +119,11 @@ class RoundReply:
     """What a site lets out: weights, counts and metric values, and no free text."""
 
     weights: bytes
-    """The site's model after local training, as safetensors; empty for ``validate``."""
+    """The site's model after local training, as safetensors; empty for ``validate``.
+
+    With secure aggregation it is empty for ``train``, too: the masked update follows in the stage
+    ``mask``, and the other stages hold their answer here, as JSON.
+    """
 
     n_cases: int
     """Labelled cases behind the weights or the metrics; 0 where the site scores too few."""
@@ -136,6 +152,7 @@ class AgentErrorCode(IntEnum):
     TRAINING_FAILED = 1009
     EGRESS_REFUSED = 1010
     INTERNAL = 1011
+    STAGE_REFUSED = 1020
 
 
 _MEANINGS = {
@@ -150,6 +167,7 @@ _MEANINGS = {
     AgentErrorCode.TRAINING_FAILED: "training failed at the site",
     AgentErrorCode.EGRESS_REFUSED: "the reply held something that may not leave the site",
     AgentErrorCode.INTERNAL: "something unexpected failed at the site",
+    AgentErrorCode.STAGE_REFUSED: "the site refuses this step of secure aggregation",
 }
 
 

@@ -1,7 +1,11 @@
-"""How the server of a federation asks, waits, checks and adds up: ``[federation]`` of a study."""
+"""How a federation asks, waits, checks, adds up and hides: two tables of a study.
+
+``[federation]`` and ``[privacy]``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -117,3 +121,55 @@ class FederationRules(Settings):
                 "lower hostile_sites, or take the median"
             )
         return self
+
+
+class PrivacyRules(Settings):
+    """What of a site's update the server may see; hospitals approve it with the manifest."""
+
+    clip_norm: PositiveFloat | None = None
+    """Sites shorten updates that are longer than this Euclidean norm; none does, unless stated.
+    Take it from ``update_norm`` of a run that went well."""
+
+    secure_aggregation: bool = False
+    """Sites mask their updates so that the server learns nothing but the sum."""
+
+    threshold: Annotated[int, Field(ge=2)] | None = None
+    """Sites that every sum is over, at least; more than half of the study's, so that no two groups
+    of sites can give away different sums of one round."""
+
+    @model_validator(mode="after")
+    def _masks_have_a_range_and_a_threshold(self) -> Self:
+        if self.secure_aggregation and (self.threshold is None or self.clip_norm is None):
+            raise ValueError(
+                "secure_aggregation needs threshold and clip_norm: state both, clip_norm from the "
+                "update_norm of a run that went well"
+            )
+        if self.threshold is not None and not self.secure_aggregation:
+            raise ValueError("threshold is for secure_aggregation: set that to true, or remove it")
+        return self
+
+
+def check_together(federation: FederationRules, privacy: PrivacyRules) -> None:
+    """Refuse checks that need each site's update where the server is to see none.
+
+    Raises:
+        ValueError: Naming every setting that contradicts ``secure_aggregation``.
+    """
+    found = ", ".join(_needs_single_updates(federation)) if privacy.secure_aggregation else ""
+    if found:
+        raise ValueError(
+            f"secure_aggregation hides each site's update from the server, which {found} would "
+            "have to see: remove one or the other"
+        )
+
+
+def _needs_single_updates(rules: FederationRules) -> Iterator[str]:
+    """Settings that nobody can keep who sees only a sum."""
+    if rules.aggregation != "mean":
+        yield f"aggregation {rules.aggregation!r}"
+    if rules.clip_norm_ratio is not None:
+        yield "clip_norm_ratio"
+    if rules.max_update_norm is not None:
+        yield "max_update_norm (clip_norm of [privacy] bounds the mean instead)"
+    if rules.suspects == "drop":
+        yield "suspects 'drop'"

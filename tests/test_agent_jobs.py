@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from segfed.agent.jobs import store_reply, stored_progress, stored_reply
+from segfed.agent.jobs import store_reply, stored_progress, stored_reply, stored_training
 from segfed.protocol import RoundReply, RoundRequest
 
 REQUEST = RoundRequest("f" * 64, 2, "train", b"global")
@@ -64,3 +64,13 @@ def test_a_process_killed_before_the_json_leaves_the_round_before(tmp_path):
 
     assert stored_reply(tmp_path, REQUEST) == REPLY
     assert stored_progress(tmp_path, before_round=3) == b"trainer"
+
+
+def test_the_last_training_is_found_by_its_round_alone(tmp_path):
+    store_reply(tmp_path, REQUEST, REPLY, progress=None)
+
+    assert stored_training(tmp_path, 2) == REPLY
+    assert stored_training(tmp_path, 1) is None
+    assert stored_training(tmp_path / "new", 2) is None
+    (tmp_path / "train_002.safetensors").write_bytes(b"loca")
+    assert stored_training(tmp_path, 2) is None

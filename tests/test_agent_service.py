@@ -71,6 +71,17 @@ def test_the_agent_answers_while_it_works(held):
     until(lambda: not client.get("/").json()["busy"])
 
 
+@pytest.mark.parametrize("verb", ["keys", "shares", "mask", "unmask"])
+def test_stages_of_secure_aggregation_are_jobs(held, verb):
+    agent, client, _ = held
+    agent.go.set()
+
+    job = post(client, b"{}", verb=verb).json()["job"]
+
+    assert finished(client, job)["state"] == "done"
+    assert client.get(f"/v1/jobs/{job}/weights").content == b"trained {}"
+
+
 def test_a_job_that_is_done_hands_out_its_reply_as_often_as_it_is_asked(held):
     agent, client, _ = held
     agent.go.set()

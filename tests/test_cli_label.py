@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from typer.testing import CliRunner
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 from segfed.agent import AUDIT_FILE
 from segfed.cli import audit, label
 from segfed.errors import LedgerError
-from segfed.sites import ReadingEvent, Site, submit_label
+from segfed.sites import ReadingEvent, Site, store_label, submit_label
 from tests.sites_samples import NOON, make_label, make_site
 
 
@@ -58,10 +59,42 @@ def test_a_study_from_assignment_to_export(site, tmp_path):
     versions = json.loads(run(label.app, "history", site.folder, "case2", "--json"))["versions"]
     assert [v["status"] for v in versions] == ["submitted", "submitted", "reopened"]
     assert [v["counts"] for v in versions].count(True) == 1
-    assert "3 versions of case2" in run(label.app, "history", site.folder, "case2")
+    shown = run(label.app, "history", site.folder, "case2")
+    assert "bob's manual label reopened by rita" in shown
+    assert "3 versions of case2" in shown
 
     run(label.app, "export", site.folder, "--out", tmp_path / "set", "--licence", "CC0-1.0")
     assert len(list((tmp_path / "set" / "labels").iterdir())) == 2
+
+
+def test_assigning_proposals_that_no_model_can_make_is_pointed_out(site):
+    warned = run(label.app, "assign", site.folder, "--readers", "ann", "--seed", "3")
+
+    assert "no published model yet" in warned
+
+
+def test_the_history_says_what_a_label_cost_its_reader(site):
+    submitted_at = datetime(2026, 1, 2, 9, 30, tzinfo=UTC)
+    submit_label(
+        site,
+        case_id="case0",
+        label=make_label(size=4),
+        origin="ai_corrected",
+        reader="ann",
+        proposal_sha256=store_label(site.folder, make_label(size=3)),
+        model_sha256="ab" * 32,
+        changed_fraction=0.25,
+        opened_at=submitted_at - timedelta(seconds=90),
+        submitted_at=submitted_at,
+        active_seconds=60,
+    )
+
+    shown = run(label.app, "history", site.folder, "case0")
+
+    assert "record 1, 2026-01-02 09:30: ann, assisted arm: ai_corrected, submitted" in shown
+    assert "60 s of work, 90 s in all" in shown
+    assert "changed 25.0% of what model abababababab proposed" in shown
+    assert "1 version of case0" in shown
 
 
 def test_the_audit_finds_an_altered_label_and_a_ledger_that_was_cut_off(site):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from segfed.engine import make_plan, prepare
-from segfed.engine.cache import label_positions
+from segfed.engine.cache import _mapped, label_positions
 from segfed.errors import TrainingError
 from segfed.sites import select_labels, submit_label
 from tests.sites_samples import make_label, make_site
@@ -52,11 +53,30 @@ def test_a_case_lies_on_ras_axes_at_the_plans_spacing(site, tmp_path):
     assert np.mean(case.image) == pytest.approx(0, abs=1e-4), "z-scored"
 
 
-def test_arrays_are_mapped_and_not_loaded(site, tmp_path):
-    case, _ = prepared(site, tmp_path / "cache")
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
-    assert isinstance(case.image, np.memmap)
-    assert isinstance(case.label, np.memmap)
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into Linux's /proc")
+def test_arrays_are_mapped_read_only_and_their_files_closed(site, tmp_path):
+    before = open_files()
+
+    case, other = prepared(site, tmp_path / "cache")
+
+    mapped = Path("/proc/self/maps").read_text()
+    for path in (tmp_path / "cache").glob("*.npy"):
+        assert str(path) in mapped
+    with pytest.raises(ValueError, match="read-only"):
+        case.image[0, 0, 0, 0] = 1
+    # 3 arrays a case, and 1024 files that a process may usually open
+    assert open_files() == before, other.case_id
+
+
+def test_an_array_in_any_memory_order_comes_back(tmp_path):
+    array = np.asfortranarray(np.arange(24, dtype=np.float32).reshape(2, 3, 4))
+    np.save(tmp_path / "array.npy", array)
+
+    assert np.array_equal(_mapped(tmp_path / "array.npy"), array)
 
 
 def test_a_second_call_computes_nothing(site, tmp_path, monkeypatch):

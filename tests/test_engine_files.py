@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -12,7 +15,7 @@ import torch
 
 from segfed.engine import Lineage, build_network, load_bundle, make_plan, write_bundle
 from segfed.engine.files import find_inputs, predict_files
-from segfed.errors import CaseError, GeometryError
+from segfed.errors import CaseError, ConfigError, GeometryError
 from segfed.sites import load_task
 from segfed.volumes import Grid, Volume, read_label, write_image
 
@@ -106,6 +109,45 @@ def test_a_label_lies_on_its_cases_own_grid(tmp_path, model):
 
     label = read_label(tmp_path / "out" / "x.nii.gz")
     assert label.grid.matches(Grid(SHAPE, TILTED))
+
+
+def test_a_resumed_run_makes_only_what_is_missing_or_stale(tmp_path, model):
+    for case, suffix in itertools.product("xyz", ("t1n", "t1c", "t2w", "t2f")):
+        write(tmp_path / "in" / f"{case}-{suffix}.nii.gz")
+    cases, out = inputs([tmp_path / "in"], "brain_tumor"), tmp_path / "out"
+    predict_files(model, cases, out, device=CPU)
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    (out / "y.nii.gz").unlink()
+    changed = tmp_path / "in" / "z-t1c.nii.gz"
+    os.utime(changed, ns=(0, max(before.values()) + 1))
+    seen: list[str] = []
+
+    predict_files(
+        model,
+        cases,
+        out,
+        device=CPU,
+        resume=True,
+        on_case=lambda case, _: seen.append(case.case_id),
+    )
+
+    after = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert seen == ["x", "y", "z"]
+    assert after.keys() == before.keys()
+    kept = {name for name in after if after[name] == before[name]}
+    assert kept == {"x.nii.gz", "prediction.json"}
+
+
+def test_labels_of_another_model_are_not_mixed_in(tmp_path, model):
+    for suffix in ("t1n", "t1c", "t2w", "t2f"):
+        write(tmp_path / "in" / f"x-{suffix}.nii.gz")
+    cases, out = inputs([tmp_path / "in"], "brain_tumor"), tmp_path / "out"
+    predict_files(model, cases, out, device=CPU)
+
+    with pytest.raises(ConfigError, match=r"made with .*model_sha256.*Predict into another folder"):
+        predict_files(replace(model, sha256="0" * 64), cases, out, device=CPU, resume=True)
+    with pytest.raises(ConfigError, match=r"mirror_axes': \[0\]"):
+        predict_files(model, cases, out, device=CPU, mirror=True, resume=True)
 
 
 def test_channels_on_different_grids_are_refused_before_anything_is_written(tmp_path, model):

@@ -178,6 +178,32 @@ def test_an_image_without_contrast_is_background(value):
     assert predicted.data.sum() == 0
 
 
+def test_one_slice_of_10_mm_is_predicted():
+    plan = sample_plan(spacing_mm=(1.0, 1.0, 10.0), strides=((2, 2, 1),), patch_voxels=(16, 16, 1))
+    data = np.random.default_rng(0).normal(size=(1, 30, 22, 1)).astype(np.float32)
+    image = Volume(data, Grid(data.shape[1:], np.diag([1.0, 1.0, 10.0, 1.0])))
+
+    predicted = predict_label([build_network(plan, seed=0)], plan, image, device=CPU)
+
+    assert predicted.data.shape == (1, 30, 22, 1)
+    assert predicted.data.max() <= 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_a_gpu_gives_the_label_that_a_cpu_gives():
+    plan = sample_plan(patch_voxels=(16, 16, 16))
+    data = np.random.default_rng(0).normal(size=(1, 40, 22, 31)).astype(np.float32)
+    image = Volume(data, Grid(data.shape[1:], AFFINE))
+    labels = [
+        predict_label([build_network(plan, seed=0)], plan, image, device=torch.device(name)).data
+        for name in ("cpu", "cuda")
+    ]
+
+    # Random weights are sure of nothing: bfloat16 decides some voxels otherwise.
+    assert (labels[0] == labels[1]).mean() > 0.97
+
+
 def test_a_network_can_be_trained_after_it_predicted():
     plan = sample_plan()
     network = build_network(plan, seed=0)

@@ -11,7 +11,7 @@ import torch
 
 from segfed.engine import LocalTrainer, build_network, train_local, validation_dice
 from segfed.engine.training import ProximalPull, schedule
-from segfed.errors import TrainingError, WeightsError
+from segfed.errors import OutOfMemoryError, TrainingError, WeightsError
 from tests.engine_samples import sample_cases, sample_plan
 
 CPU = torch.device("cpu")
@@ -129,6 +129,52 @@ def test_a_loss_that_is_no_number_stops_the_run():
 
     with pytest.raises(TrainingError, match=r"loss became nan in step 1 of 4.*learning_rate"):
         trainer(cases=[broken]).run(1)
+
+
+def small_memory(run: LocalTrainer, *, n_patches: int) -> None:
+    """Let the trainer's device hold so many patches at once."""
+    compute = run.network.at_scales
+
+    def at_scales(image: torch.Tensor) -> list[torch.Tensor]:
+        if len(image) > n_patches:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has")
+        return compute(image)
+
+    run.network.at_scales = at_scales
+
+
+def test_a_batch_that_does_not_fit_is_taken_in_parts_with_the_same_gradients(caplog):
+    # Four patches that are all alike: Dice of each part is that of the batch.
+    whole, parts = trainer(batch_size=4), trainer(batch_size=4)
+    images, labels = whole._batch()
+    for run in (whole, parts):
+        run._batch = lambda: (images[:1].repeat(4, 1, 1, 1, 1), labels[:1].repeat(4, 1, 1, 1))
+    small_memory(parts, n_patches=1)
+
+    first, second = whole.run(1), parts.run(1)
+
+    assert second.loss == pytest.approx(first.loss, rel=1e-5)
+    for weight, same in zip(whole.network.parameters(), parts.network.parameters(), strict=True):
+        torch.testing.assert_close(same.grad, weight.grad, rtol=1e-3, atol=1e-5)
+    assert "over 2 parts" in caplog.text
+    assert "over 4 parts" in caplog.text
+
+
+def test_parts_that_fit_are_kept_for_later_steps(caplog):
+    run = trainer(batch_size=2)
+    small_memory(run, n_patches=1)
+
+    run.run(3)
+
+    assert caplog.text.count("does not fit") == 1
+
+
+def test_a_device_that_cannot_hold_one_patch_is_answered_with_the_setting():
+    run = trainer()
+    small_memory(run, n_patches=0)
+
+    with pytest.raises(OutOfMemoryError, match=r"CUDA out of memory.*Lower patch_voxels"):
+        run.run(1)
 
 
 def test_every_step_is_reported():
@@ -269,3 +315,16 @@ def test_a_site_of_any_slowness_takes_one_step():
     times = iter([0.0, 100.0, 200.0])
 
     assert trainer().run(4, seconds=1.0, clock=lambda: next(times)).steps == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_a_gpu_learns_what_a_cpu_learns_and_says_how_much_memory_it_took():
+    plan, cases, device = sample_plan(), sample_cases(6), torch.device("cuda")
+    network = build_network(plan, seed=0)
+    run = LocalTrainer(plan, cases[:4], network=network, seed=0, total_steps=40, device=device)
+
+    summary = run.run(40)
+
+    assert validation_dice(network, plan, cases[4:], device=device)["pebble"] > 0.8
+    assert 0 < summary.peak_bytes < 1e9

@@ -9,8 +9,8 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from federation.client_app import make_client_app
-from federation.messages import request_message, write_arrays
-from segfed.protocol import AgentErrorCode
+from federation.messages import read_body, request_message, stage_message, write_arrays
+from segfed.protocol import AgentErrorCode, RoundReply
 from tests.federation_samples import AddingAgent, FailingAgent, arrays
 
 CONTEXT = Context(1, 5, {"site-name": "north"}, RecordDict(), {})
@@ -36,6 +36,19 @@ def test_a_request_reaches_the_agent_with_its_verb(verb):
     relay(agent, verb)
 
     assert [request.verb for request in agent.requests] == [verb]
+
+
+def test_every_stage_of_secure_aggregation_reaches_the_agent():
+    class Echo:
+        def answer(self, request):
+            return RoundReply(request.verb.encode() + request.weights, 0, {})
+
+    for stage in ("keys", "shares", "unmask"):
+        message = stage_message(
+            stage, b" body", manifest_sha256="f" * 64, round_number=1, node_id=5
+        )
+        reply = make_client_app(lambda _context: Echo())(message, CONTEXT)
+        assert read_body(reply) == f"{stage} body".encode()
 
 
 def test_the_agent_is_found_by_the_context_of_the_node():

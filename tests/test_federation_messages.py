@@ -11,9 +11,11 @@ from federation.messages import (
     content_bytes,
     error_message,
     read_arrays,
+    read_body,
     read_request,
     reply_message,
     request_message,
+    stage_message,
     write_arrays,
 )
 from segfed.protocol import PROTOCOL_VERSION, AgentError, AgentErrorCode, RoundReply
@@ -109,3 +111,46 @@ def test_a_request_carries_how_long_its_sender_waits():
     message.metadata.ttl = 12.5
 
     assert read_request(message, "train").ttl_seconds == 12.5
+
+
+def a_stage(stage="keys", body=b"{}"):
+    return stage_message(stage, body, manifest_sha256="f" * 64, round_number=7, node_id=5)
+
+
+def test_a_stage_of_secure_aggregation_arrives_and_is_answered_as_it_was_sent():
+    message = a_stage("shares", b'{"keys": 1}')
+    request = read_request(message, "shares")
+
+    assert message.metadata.message_type == "query.shares"
+    assert (request.verb, request.round, request.weights) == ("shares", 7, b'{"keys": 1}')
+    reply = reply_message(RoundReply(b'{"shares": 2}', 0, {}), message, "shares")
+    assert read_body(reply) == b'{"shares": 2}'
+    assert "metrics" not in reply.content
+
+
+def test_a_masked_update_travels_as_arrays_of_any_shape():
+    masked = {"a": np.array(2**64 - 1, np.uint64), "b": np.arange(6, dtype=np.uint64)}
+
+    reply = reply_message(RoundReply(save(masked), 0, {}), a_stage("mask"), "mask")
+
+    found = read_arrays(reply.content["arrays"])
+    assert found["a"] == 2**64 - 1
+    assert found["a"].shape == ()
+    np.testing.assert_array_equal(found["b"], masked["b"])
+
+
+@pytest.mark.parametrize("body", [None, "text", 3], ids=str)
+def test_a_stage_without_bytes_is_refused(body):
+    message = a_stage()
+    if body is None:
+        del message.content["config"]["body"]
+    else:
+        message.content["config"]["body"] = body
+
+    with pytest.raises(AgentError) as refused:
+        read_request(message, "keys")
+    assert refused.value.code == AgentErrorCode.PROTOCOL_MISMATCH
+
+
+def test_a_reply_without_a_body_reads_as_empty():
+    assert read_body(reply_message(RoundReply(b"", 0, {}), a_request())) == b""

@@ -218,3 +218,13 @@ def test_a_weighted_mean_leaves_out_what_is_unknown():
     assert weighted_mean([(1.0, 2), (None, 50), (4.0, 1)]) == 2
     assert weighted_mean([(None, 3)]) is None
     assert weighted_mean([]) is None
+
+
+def test_a_training_whose_update_follows_under_masks_is_checked_without_weights():
+    found, weights = read_update(
+        reply(steps=3.0), site="north", manifest=STUDY, model=None, is_masked=True
+    )
+    assert (found.n_cases, found.norm, weights) == (4, 0.0, {})
+    for wrong in (reply(**{"num-examples": 0}), reply(steps=9.0), reply(arrays())):
+        with pytest.raises(FederationError):
+            read_update(wrong, site="north", manifest=STUDY, model=None, is_masked=True)

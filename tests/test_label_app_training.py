@@ -97,7 +97,7 @@ def test_the_exit_code_tells_how_a_training_ended(client, job, code, status):
     task = client.get("/train/").json()
 
     assert task["status"] == status
-    assert "the end" in task["details"]
+    assert task["details"] == ["the end", f"{status}."]
     assert client.post("/train/bean").status_code == 200, "another one may follow"
 
 

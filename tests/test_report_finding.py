@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,20 @@ def site(name, kind):
         n_validation=0,
         n_test=1,
     )
+
+
+def test_a_site_whose_updates_looked_wrong_is_named_once_with_the_rounds(tmp_path):
+    run = write_run(
+        tmp_path, dice=constant({"loss": 0.0} | BASE), cases=CASES, external={}, seeds=(0,)
+    )
+    metrics = sorted(run.rglob("metrics.jsonl"))[0]
+    rounds = [json.loads(line) for line in metrics.read_text().splitlines()]
+    for record in rounds[:2]:
+        record["suspects"] = {"b": "its cosine with the others is -0.5, usual is 0.7"}
+    metrics.write_text("".join(json.dumps(record) + "\n" for record in rounds))
+
+    warnings = [text for text in build_report(run)["warnings"] if "looked unlike" in text]
+
+    assert len(warnings) == 1
+    assert f"In 2 of {len(rounds)} rounds" in warnings[0]
+    assert "the update of b looked unlike the others: its cosine" in warnings[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from segfed.rules import FederationRules
+from segfed.rules import FederationRules, PrivacyRules, check_together
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,45 @@ def test_krum_is_refused_where_fewer_than_2_f_plus_3_sites_may_remain(aggregatio
         FederationRules.model_validate(rules | {"minimum_sites": fewest})
         with pytest.raises(ValidationError, match=f"among {fewest} or more"):
             FederationRules.model_validate(rules | {"minimum_sites": fewest - 1})
+
+
+MASKED = {"secure_aggregation": True, "threshold": 3, "clip_norm": 1.0}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"secure_aggregation": True},
+        MASKED | {"clip_norm": None},
+        MASKED | {"threshold": None},
+        MASKED | {"threshold": 1},
+        MASKED | {"clip_norm": 0},
+        {"threshold": 3},
+    ],
+    ids=str,
+)
+def test_masks_need_a_threshold_and_a_range(wrong):
+    PrivacyRules.model_validate(MASKED)
+    with pytest.raises(ValidationError):
+        PrivacyRules.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"aggregation": "median"},
+        {"aggregation": "trimmed_mean"},
+        {"aggregation": "krum", "minimum_sites": 5},
+        {"clip_norm_ratio": 1.0},
+        {"max_update_norm": 5.0},
+        {"suspects": "drop"},
+    ],
+    ids=str,
+)
+def test_what_needs_single_updates_is_refused_beside_secure_aggregation(rules):
+    federation = FederationRules.model_validate(rules)
+
+    check_together(federation, PrivacyRules())
+    check_together(FederationRules(), PrivacyRules.model_validate(MASKED))
+    with pytest.raises(ValueError, match=next(iter(rules))):
+        check_together(federation, PrivacyRules.model_validate(MASKED))

@@ -71,6 +71,22 @@ def test_budgets_that_are_not_stated_follow_from_the_federation():
         ),
         (
             "[budget]",
+            "[federation]\naggregation = 'krum'\n[budget]",
+            r"bears 1 hostile sites among 5 or more, but minimum_sites is 2",
+        ),
+        (
+            "[budget]",
+            "[privacy]\nsecure_aggregation = true\nthreshold = 3\nclip_norm = 1\n[budget]",
+            r"privacy.threshold is 3, but the study has 2 sites: take 2 to 2",
+        ),
+        (
+            "[budget]",
+            "[privacy]\nsecure_aggregation = true\nthreshold = 2\nclip_norm = 1\n"
+            "[federation]\naggregation = 'median'\n[budget]",
+            r"hides each site's update from the server, which aggregation 'median' would",
+        ),
+        (
+            "[budget]",
             "[federation]\nmax_norm = 3\n[budget]",
             r"federation.max_norm: unknown key; did you mean 'max_norm_ratio'",
         ),

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import ssl
-import statistics
 import sys
 import tempfile
 import threading
@@ -68,7 +67,7 @@ class Notes:
     save_seconds: list[float] = field(default_factory=list)
     info_seconds: list[float] = field(default_factory=list)
     memory_mb: list[tuple[float, float]] = field(default_factory=list)
-    """Server and worker, once a second."""
+    """Server and worker, once a second from the first corrected proposal on."""
 
     failures: list[str] = field(default_factory=list)
 
@@ -133,7 +132,8 @@ def watch(
         start = time.perf_counter()
         client.info()
         notes.info_seconds.append(time.perf_counter() - start)
-        if time.monotonic() >= next_look:
+        is_steady = any(saved["origin"] != "manual" for saved in notes.saved)
+        if is_steady and time.monotonic() >= next_look:
             next_look = time.monotonic() + 1
             server_mb = rss_mb(psutil.Process(server.process.pid))
             worker_mb = sum(map(rss_mb, child_processes(server.process.pid)))
@@ -200,20 +200,21 @@ def findings(site: Site, notes: Notes) -> list[str]:
             found.append(f"record {record.record_id} is another reader's or case's")
         if (record.arm, record.status) != (made, "submitted"):
             found.append(f"record {record.record_id}: {record.origin} in the {record.arm} arm")
-    for name, (before, after) in memory(notes).items():
+    if not memory(notes):
+        found.append("too short to tell whether memory grows: give it more minutes")
+    for name, (_, before, *_, after) in memory(notes).items():
         if after > before * (1 + MOST_GROWTH):
             found.append(f"the {name} grew from {before:.0f} to {after:.0f} MB")
     return found
 
 
-def memory(notes: Notes) -> dict[str, tuple[float, float]]:
-    """Median memory in MB in the second tenth of the run, and in the last one."""
-    tenth = max(len(notes.memory_mb) // 10, 1)
-    before, after = notes.memory_mb[tenth : 2 * tenth], notes.memory_mb[-tenth:]
-    return {
-        name: (statistics.median(m[i] for m in before), statistics.median(m[i] for m in after))
-        for i, name in enumerate(("server", "worker"))
-    }
+def memory(notes: Notes) -> dict[str, list[float]]:
+    """Median memory in MB in each tenth of the run; nothing if it was too short to tell."""
+    if len(notes.memory_mb) < 10:
+        return {}
+    tenths = np.array_split(np.array(notes.memory_mb), 10)
+    medians = [np.median(tenth, axis=0) for tenth in tenths]
+    return {name: [float(m[i]) for m in medians] for i, name in enumerate(("server", "worker"))}
 
 
 def main() -> int:
@@ -239,8 +240,8 @@ def main() -> int:
         times = np.array(getattr(notes, f"{what}_seconds")) * 1000
         p50, p95 = np.percentile(times, [50, 95])
         print(f"{what}: n {len(times)}, p50 {p50:.0f}, p95 {p95:.0f}, max {times.max():.0f} ms")
-    for what, (before, after) in memory(notes).items():
-        print(f"memory of the {what}: {before:.0f} MB at first, {after:.0f} MB at the end")
+    for what, tenths in memory(notes).items():
+        print(f"MB of the {what} in each tenth of the run:", *(f"{mb:.0f}" for mb in tenths))
     print("\n".join(found) or "nothing lost, nothing twice, the ledger verifies")
     return 1 if found else 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from segfed import __version__
 from segfed.agent.audit import Clock, utc_now
 from segfed.agent.departures import Departures
 from segfed.agent.egress import check_egress
-from segfed.agent.jobs import store_reply, stored_progress, stored_reply
+from segfed.agent.jobs import store_reply, stored_progress, stored_reply, stored_training
+from segfed.agent.masking import answer_stage, check_stage_egress, clipped_update, moved
 from segfed.agent.policy import check_case_count, check_request
 from segfed.engine import (
     LocalTrainer,
@@ -30,7 +32,7 @@ from segfed.engine import (
 from segfed.engine.device import place
 from segfed.engine.prediction import validation_means
 from segfed.files import sha256_json
-from segfed.protocol import Manifest, RoundReply, RoundRequest
+from segfed.protocol import STAGES, Manifest, RoundReply, RoundRequest
 from segfed.sites import LabelledCase, Site, select_labels
 
 
@@ -74,6 +76,8 @@ class Agent:
     def _run(self, request: RoundRequest) -> RoundReply:
         """Policy, store, work, allow-list: in this order."""
         plan = check_request(self._site, self._manifest, request)
+        if request.verb in STAGES:
+            return self._answer_stage(request)
         if request.verb == "train":
             check_case_count(self._site, len(self._train_labels))
         stored = stored_reply(self._jobs, request)
@@ -82,6 +86,20 @@ class Agent:
         check_egress(reply, plan=plan, network=self._network)
         if stored is None:
             store_reply(self._jobs, request, reply, progress=self._progress_after(request))
+        hidden = request.verb == "train" and self._manifest.privacy.secure_aggregation
+        return replace(reply, weights=b"") if hidden else reply
+
+    def _answer_stage(self, request: RoundRequest) -> RoundReply:
+        """One stage of secure aggregation; its state outlives other labels and code."""
+        folder = self._site.folder / "cache" / "sessions"
+        reply = answer_stage(
+            request,
+            manifest=self._manifest,
+            site=self._site.name,
+            state=folder / f"{self._manifest.sha256[:16]}.json",
+            training=stored_training(self._jobs, request.round),
+        )
+        check_stage_egress(reply, request, network=self._network)
         return reply
 
     def _train(self, request: RoundRequest) -> RoundReply:
@@ -98,7 +116,19 @@ class Agent:
         metrics = {"seconds": summary.seconds, "steps": float(summary.steps)}
         if summary.n_cases >= self._site.settings.policy.minimum_metric_cases:
             metrics["loss"] = summary.loss
-        return RoundReply(to_bytes(trainer.weights()), summary.n_cases, metrics)
+        weights = self._clipped(to_bytes(trainer.weights()), request.weights)
+        return RoundReply(weights, summary.n_cases, metrics)
+
+    def _clipped(self, trained: bytes, base: bytes) -> bytes:
+        """The trained weights as the study bounds them; with secure aggregation the update alone.
+
+        The update is kept, and leaves only under masks.
+        """
+        rules = self._manifest.privacy
+        if rules.clip_norm is None:
+            return trained
+        update = clipped_update(trained, base, clip_norm=rules.clip_norm)
+        return update if rules.secure_aggregation else moved(base, update)
 
     def _validate(self, request: RoundRequest) -> RoundReply:
         """Dice of each structure that enough validation cases define to hide the single patient."""

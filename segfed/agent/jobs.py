@@ -19,7 +19,19 @@ def stored_reply(folder: Path, request: RoundRequest) -> RoundReply | None:
     record = _read(folder / f"{request.verb}.json")
     if record is None or record["request"] != _key(request):
         return None
-    path = folder / f"{_stem(request)}.safetensors"
+    return _whole(record, folder / f"{_stem(request)}.safetensors")
+
+
+def stored_training(folder: Path, round_number: int) -> RoundReply | None:
+    """What the site's last training made, if that was of a round; None if it was not."""
+    record = _read(folder / "train.json")
+    if record is None or record["request"]["round"] != round_number:
+        return None
+    return _whole(record, folder / f"train_{round_number:03d}.safetensors")
+
+
+def _whole(record: Any, path: Path) -> RoundReply | None:
+    """The reply of a record; None if its weights are not what was written."""
     weights = path.read_bytes() if path.exists() else b""
     if sha256_bytes(weights) != record["weights_sha256"]:
         return None

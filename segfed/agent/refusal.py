@@ -9,6 +9,7 @@ from segfed.errors import (
     GeometryError,
     LabelError,
     LedgerError,
+    PrivacyError,
     TrainingError,
     VolumeError,
     WeightsError,
@@ -37,6 +38,8 @@ def code_of(error: Exception) -> AgentErrorCode:
         return AgentErrorCode.WEIGHTS_UNUSABLE
     if isinstance(error, TrainingError):
         return AgentErrorCode.TRAINING_FAILED
+    if isinstance(error, PrivacyError):
+        return AgentErrorCode.STAGE_REFUSED
     if isinstance(error, ConfigError):
         return AgentErrorCode.TASK_MISMATCH
     return AgentErrorCode.INTERNAL

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -28,7 +29,7 @@ from segfed.protocol import (
 
 logger = logging.getLogger(__name__)
 
-_VERBS: dict[str, Verb] = {"train": "train", "validate": "validate"}
+_VERBS: dict[str, Verb] = {verb: verb for verb in get_args(Verb)}
 _UPLOAD_SECONDS = 300.0
 
 

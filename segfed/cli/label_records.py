@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from segfed.cli import console
 from segfed.sites import load_site
@@ -84,13 +84,10 @@ def history(
     if as_json:
         console.print_json({"site": site.name, "case": case_id, "versions": rows})
         return
-    table = Table(box=None, header_style="bold")
-    for title in _HISTORY_COLUMNS.values():
-        table.add_column(title)
     for row in rows:
-        table.add_row(*(_cell(row[name]) for name in _HISTORY_COLUMNS))
-    console.out.print(table)
-    console.out.print(f"{len(rows)} versions of {case_id} at {site.name}.")
+        console.out.print(_described(row), soft_wrap=True, highlight=False)
+    noun = "version" if len(rows) == 1 else "versions"
+    console.out.print(f"{len(rows)} {noun} of {case_id} at {site.name}; times are UTC.")
 
 
 def export(
@@ -117,34 +114,31 @@ def export(
     )
 
 
-_HISTORY_COLUMNS = {
-    "record_id": "record",
-    "submitted_at": "submitted",
-    "reader": "reader",
-    "period": "period",
-    "arm": "arm",
-    "origin": "origin",
-    "status": "status",
-    "reviewed_by": "reviewed by",
-    "model_sha256": "model",
-    "elapsed_seconds": "elapsed s",
-    "active_seconds": "active s",
-    "changed_fraction": "changed",
-    "added_mm3": "added mm³",
-    "removed_mm3": "removed mm³",
-    "added_path_length": "path",
-    "counts": "counts",
-}
+def _described(row: Mapping[str, Any]) -> str:
+    """A version in a few lines: what it is, and, unless it is a review, what it cost its reader."""
+    counts = "  ← counts" if row["counts"] else ""
+    if row["reviewed_by"]:
+        what = f"{row['reader']}'s {row['arm']} label {row['status']} by {row['reviewed_by']}"
+        return f"record {row['record_id']}, {_minute(row['reviewed_at'])}: {what}{counts}"
+    period = f", period {row['period']}" if row["period"] else ""
+    what = f"{row['reader']}, {row['arm']} arm{period}: {row['origin']}, {row['status']}"
+    lines = [f"record {row['record_id']}, {_minute(row['submitted_at'])}: {what}{counts}"]
+    if row["active_seconds"] is not None and row["elapsed_seconds"] is not None:
+        lines.append(
+            f"{row['active_seconds']:.0f} s of work, {row['elapsed_seconds']:.0f} s in all"
+        )
+    if row["changed_fraction"] is not None and row["added_mm3"] is not None:
+        lines.append(
+            f"changed {row['changed_fraction']:.1%} of what model {str(row['model_sha256'])[:12]} "
+            f"proposed: {row['added_mm3']:.0f} mm³ added, {row['removed_mm3']:.0f} mm³ removed, "
+            f"{row['added_path_length']} voxels of contour drawn"
+        )
+    return "\n    ".join(lines)
 
 
-def _cell(value: object) -> str:
-    """A field as a person reads it: short hashes, no fractions of a second, nothing for None."""
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    if isinstance(value, float):
-        return f"{value:.3g}" if value < 1 else f"{value:.0f}"
-    text = "" if value is None else str(value)
-    return text[:12] if len(text) == 64 else text[:19] if "T" in text and "+" in text else text
+def _minute(time: str) -> str:
+    """An ISO time without its seconds."""
+    return time[:16].replace("T", " ")
 
 
 def _review(

@@ -49,6 +49,8 @@ def assign(
     ] = False,
 ) -> None:
     """Draw who labels which case in which arm; the server enforces it from then on."""
+    from segfed.study import current_model
+
     site = load_site(folder)
     made = assign_study(
         site,
@@ -66,6 +68,11 @@ def assign(
         table.add_row(reader, str(period), arm, str(n))
     console.out.print(table)
     console.out.print(f"{len(made)} assignments at {site.name} ({made[0].design}).")
+    if any(a.arm == "assisted" for a in made) and current_model(site) is None:
+        console.out.print(
+            f"Site {site.name} has no published model yet. Publish one before its readers begin: "
+            "what they draw without a proposal in the assisted arm is flagged and does not count."
+        )
 
 
 def status(

@@ -11,6 +11,9 @@ from rich.table import Table
 from segfed.cli import console
 from segfed.sites import load_site
 
+PROGRAM_FILE = "models/model.pt2"
+ONNX_FILE = "models/model.onnx"
+
 app = typer.Typer(no_args_is_help=True, help="Published models: what a site's label server uses.")
 
 
@@ -71,9 +74,23 @@ def publish(
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a finished study.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the model bundle.")],
+    pt2: Annotated[
+        bool, typer.Option("--pt2", help=f"Add {PROGRAM_FILE}, which PyTorch runs without segfed.")
+    ] = False,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help=f"Add {ONNX_FILE}; needs `pip install 'segfed[onnx]'`.")
+    ] = False,
 ) -> None:
     """Write a study's global model as a MONAI bundle, for `segfed predict` and others."""
+    from segfed.engine import export_onnx, export_program, load_bundle
     from segfed.study import export_model, shared_model
 
     sha256 = export_model(run, shared_model(run), out)
     console.out.print(f"Model {sha256[:12]}: {out}", soft_wrap=True)
+    wanted = {PROGRAM_FILE: export_program} if pt2 else {}
+    wanted |= {ONNX_FILE: export_onnx} if onnx else {}
+    for name, export_to in wanted.items():
+        difference = export_to(load_bundle(out), out / name)
+        console.out.print(
+            f"{out / name}: logits within {difference:.1g} of the network's", soft_wrap=True
+        )

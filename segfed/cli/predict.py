@@ -29,6 +29,12 @@ def predict(
         str | None, typer.Option("--task", help="Task file, where the model's is not built in.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")] = "auto",
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Also predict mirrored, and average: slower.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep the labels that an interrupted run has written.")
+    ] = False,
 ) -> None:
     """Label images, each on its own grid."""
     import numpy as np
@@ -51,6 +57,14 @@ def predict(
             table.add_row(case.case_id, *(f"{volume:.1f}" for volume in volumes))
             progress.update(bar, advance=1, note=case.case_id)
 
-        predict_files(loaded, cases, out, device=select_device(device), on_case=advance)
+        predict_files(
+            loaded,
+            cases,
+            out,
+            device=select_device(device),
+            mirror=mirror,
+            resume=resume,
+            on_case=advance,
+        )
     console.out.print(table)
     console.out.print(f"Labels: {out}", soft_wrap=True)

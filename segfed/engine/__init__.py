@@ -3,6 +3,7 @@
 from segfed.engine.bundle import Lineage, Model, load_bundle, write_bundle
 from segfed.engine.cache import PreparedCase, prepare
 from segfed.engine.device import select_device
+from segfed.engine.export import export_onnx, export_program
 from segfed.engine.memory import training_bytes
 from segfed.engine.network import UNet, build_network
 from segfed.engine.plan import Plan, make_plan, read_plan
@@ -37,6 +38,8 @@ __all__ = [
     "build_network",
     "check_weights",
     "copy_state",
+    "export_onnx",
+    "export_program",
     "from_bytes",
     "load_bundle",
     "make_plan",

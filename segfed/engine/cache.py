@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from segfed.engine.plan import Plan
@@ -38,7 +40,7 @@ class PreparedCase:
 
 
 def prepare(
-    cases: Sequence[LabelledCase], plan: Plan, cache_folder: Path
+    cases: Sequence[LabelledCase], plan: Plan, cache_folder: Path, *, workers: int = 2
 ) -> tuple[PreparedCase, ...]:
     """Preprocessed cases, taken from the cache where they lie there already.
 
@@ -49,13 +51,16 @@ def prepare(
         cases: Cases with the labels to train on.
         plan: Settings of the preprocessing.
         cache_folder: Where the files go; the caller may delete it at any time.
+        workers: Cases preprocessed at the same time, each in memory as a whole.
 
     Raises:
         VolumeError: If an image or label cannot be read.
         GeometryError: If a label does not lie on its image's grid.
         TrainingError: If the disk is full.
     """
-    return tuple(_prepare_case(case, plan, cache_folder) for case in cases)
+    # Threads: reading, unpacking and resampling all let others run.
+    with ThreadPoolExecutor(workers) as pool:
+        return tuple(pool.map(lambda case: _prepare_case(case, plan, cache_folder), cases))
 
 
 def _prepare_case(labelled: LabelledCase, plan: Plan, folder: Path) -> PreparedCase:
@@ -76,8 +81,27 @@ def _prepare_case(labelled: LabelledCase, plan: Plan, folder: Path) -> PreparedC
                 f"Case {labelled.case.case_id}: its preprocessed voxels cannot be written to "
                 f"{folder} ({error.strerror}). Free some space there, or choose another folder."
             ) from error
-    image, label, positions = (np.load(path, mmap_mode="r") for path in paths)
+    image, label, positions = (_mapped(path) for path in paths)
     return PreparedCase(labelled.case.case_id, labelled.case.image_sha256, image, label, positions)
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    """The array in a file, of which only what is looked at is read; read-only.
+
+    ``np.load`` alone would keep each file open: some 340 cases of three files each reach the usual
+    limit of 1024. PyTorch closes a file that it has mapped.
+    """
+    header = np.load(path, mmap_mode="r")
+    content = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
+    array: NDArray[Any] = np.ndarray(
+        header.shape,
+        header.dtype,
+        buffer=content.numpy(),
+        offset=header.offset,
+        strides=header.strides,
+    )
+    array.flags.writeable = False
+    return array
 
 
 def _preprocessed(labelled: LabelledCase, plan: Plan) -> tuple[NDArray[Any], ...]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from segfed.engine.bundle import Model
 from segfed.engine.plan import Plan
 from segfed.engine.prediction import predict_label
-from segfed.errors import CaseError
+from segfed.errors import CaseError, ConfigError
+from segfed.files import write_json
 from segfed.sites import Task
 from segfed.sites.imports import find_brats
-from segfed.volumes import VOLUME_SUFFIXES, Volume, read_channels, write_label
+from segfed.volumes import VOLUME_SUFFIXES, Volume, read_channels, read_label, write_label
+
+RECORD = "prediction.json"
 
 
 @dataclass(frozen=True)
@@ -64,27 +69,70 @@ def predict_files(
     out: Path,
     *,
     device: torch.device,
+    mirror: bool = False,
+    resume: bool = False,
     on_case: Callable[[Input, Volume], None] | None = None,
 ) -> None:
     """Write a label for each case, on the case's own grid, as ``<out>/<case>.nii.gz``.
+
+    ``<out>/prediction.json`` says by which model, and is written before the first label.
 
     Args:
         model: The model.
         inputs: The cases.
         out: Folder of the labels; a label that lies there is replaced.
         device: Where to compute.
-        on_case: Called with each case and its label once that is written.
+        mirror: Also predict mirrored, along the axes that were mirrored in training.
+        resume: Keep labels that are newer than ``prediction.json`` and all images of their case.
+        on_case: Called with each case and its label once that is written, or kept.
 
     Raises:
         VolumeError: If an image cannot be read.
         GeometryError: If the channels of a case are on different grids.
+        ConfigError: If the folder to resume was begun with another model, or not so mirrored.
+        OutOfMemoryError: If the device cannot hold a single window.
     """
+    axes = model.plan.mirror_axes if mirror else ()
+    record, settings = out / RECORD, {"model_sha256": model.sha256, "mirror_axes": list(axes)}
+    has_begun = resume and record.exists()
+    if has_begun:
+        _check_same(record, settings)
     for case in inputs:
-        volume = read_channels(case.channels)
-        label = predict_label([model.network], model.plan, volume, device=device)
-        write_label(label, out / f"{case.case_id}.nii.gz")
+        path = out / f"{case.case_id}.nii.gz"
+        if has_begun and _is_newer(path, [record, *case.channels.values()]):
+            label = read_label(path)
+        else:
+            volume = read_channels(case.channels)
+            label = predict_label(
+                [model.network], model.plan, volume, device=device, mirror_axes=axes
+            )
+            if not has_begun:
+                write_json(record, settings)
+                has_begun = True
+            write_label(label, path)
         if on_case:
             on_case(case, label)
+
+
+def _check_same(record: Path, settings: dict[str, Any]) -> None:
+    """Refuse to go on with labels that were made in another way."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError:
+        found = "no JSON"
+    if found != settings:
+        raise ConfigError(
+            f"{record} says that the labels beside it were made with {found}; expected {settings}. "
+            "Predict into another folder, or leave out --resume to make them all anew."
+        )
+
+
+def _is_newer(path: Path, sources: Sequence[Path]) -> bool:
+    """Whether a file is there that was written after some others."""
+    if not path.exists():
+        return False
+    written = path.stat().st_mtime_ns
+    return all(source.stat().st_mtime_ns <= written for source in sources)
 
 
 def _images(path: Path, plan: Plan) -> list[Input]:

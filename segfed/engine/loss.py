@@ -39,3 +39,31 @@ def segmentation_loss(
     present = (reference > 0.5).float()
     mean_dice = (dice * present).sum() / present.sum().clamp(min=1)
     return nll_loss(log_probability, label) + present.amax() * (1 - mean_dice)
+
+
+def loss_at_scales(
+    scales: Sequence[torch.Tensor],
+    label: torch.Tensor,
+    *,
+    structures: Collection[Sequence[int]],
+) -> torch.Tensor:
+    """Mean of the losses of all supervised scales; each counts half of the finer one.
+
+    Args:
+        scales: Logits (B, K, i, j, k) of each scale, the label's own first.
+        label: Shape (B, I, J, K), int64.
+        structures: Label values of each structure.
+    """
+    weights = [0.5**depth for depth in range(len(scales))]
+    losses = [
+        weight * segmentation_loss(logits, _thinned(label, logits.shape[2:]), structures=structures)
+        for weight, logits in zip(weights, scales, strict=True)
+    ]
+    return torch.stack(losses).sum() / sum(weights)
+
+
+def _thinned(label: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """A label (B, I, J, K) on a coarser grid."""
+    i, j, k = (full // coarse for full, coarse in zip(label.shape[1:], shape, strict=True))
+    # The voxel at the corner of each block stands for it: a label has no mean.
+    return label[:, ::i, ::j, ::k]

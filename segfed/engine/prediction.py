@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,9 +52,8 @@ def predict_label(
     box = content_box(image)
     if box is None:
         return Volume(np.zeros((1, *volume.grid.shape), dtype=np.uint8), volume.grid)
-    networks = [place(network, device).eval() for network in networks]
     label = restore_slabs(
-        slide(networks, plan, image[(slice(None), *box)], device=device, mirror_axes=mirror_axes),
+        _slabs(networks, plan, image, box, device=device, mirror_axes=mirror_axes),
         box=box,
         shape=image.shape[1:],
         affine=data.affine,
@@ -94,16 +93,29 @@ def predict_scores(
     Returns:
         Shape (K, I, J, K), float32, on the CPU.
     """
-    networks = [place(network, device).eval() for network in networks]
     scores = torch.zeros((plan.n_classes, *image.shape[1:]))
     scores[0] = 1
     box = content_box(image)
     if box is not None:
         done = box[0].start
-        for slab in slide(networks, plan, image[(slice(None), *box)], device=device):
+        for slab in _slabs(networks, plan, image, box, device=device):
             scores[:, done : done + slab.shape[1], box[1], box[2]] = slab.cpu()
             done += slab.shape[1]
     return scores
+
+
+def _slabs(
+    networks: Sequence[nn.Module],
+    plan: Plan,
+    image: torch.Tensor,
+    box: Box,
+    *,
+    device: torch.device,
+    mirror_axes: Axes = (),
+) -> Iterator[torch.Tensor]:
+    """Class probabilities (K, i, J, K) of the planes of a box, from its first one to its last."""
+    networks = [place(network, device).eval() for network in networks]
+    return slide(networks, plan, image[(slice(None), *box)], device=device, mirror_axes=mirror_axes)
 
 
 @dataclass(frozen=True)

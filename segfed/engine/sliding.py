@@ -105,10 +105,11 @@ def _mean_probability(
         found: torch.Tensor = logits.float().softmax(dim=1)
         return found.flip(axes) if axes else found
 
-    total, *others = itertools.starmap(probability, itertools.product(networks, flips))
-    for other in others:
+    each = itertools.starmap(probability, itertools.product(networks, flips))
+    total = next(each)
+    for other in each:
         total.add_(other)
-    return total.div_(1 + len(others)) if others else total
+    return total.div_(len(networks) * len(flips))
 
 
 def _flips(mirror_axes: Axes) -> list[list[int]]:

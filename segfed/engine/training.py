@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -12,8 +13,8 @@ import torch
 from torch import nn
 
 from segfed.engine.cache import PreparedCase
-from segfed.engine.device import mixed_precision, place
-from segfed.engine.loss import segmentation_loss
+from segfed.engine.device import enough_memory, mixed_precision, place
+from segfed.engine.loss import loss_at_scales
 from segfed.engine.network import UNet
 from segfed.engine.plan import Plan
 from segfed.engine.prediction import validation_dice
@@ -22,11 +23,14 @@ from segfed.engine.weights import State, check_weights, copy_state, from_bytes, 
 from segfed.errors import TrainingError
 from transforms.augment import augment
 
+_LOG = logging.getLogger(__name__)
+
 _WEIGHT_DECAY = 1e-4
 _MAX_GRADIENT_NORM = 12.0
 # The rate rises during this share of the steps: Adam's first estimates of the gradient's size are
 # poor. Then it falls along a half cosine to zero.
 _WARMUP_FRACTION = 0.1
+_ADVICE = "Lower patch_voxels or features in the plan, or use a GPU with more memory."
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,9 @@ class TrainSummary:
 
     best_step: int | None = None
     """The step of the best validation; None where nothing was validated."""
+
+    peak_bytes: int | None = None
+    """Most memory that PyTorch took on the GPU at once; None on a CPU."""
 
 
 OnStep = Callable[[int, float], None]
@@ -92,6 +99,7 @@ class LocalTrainer:
         self.total_steps = total_steps
         self.device = device
         self.steps_done = 0
+        self._n_parts = 1
         self._optimizer = torch.optim.AdamW(
             network.parameters(), lr=plan.learning_rate, weight_decay=_WEIGHT_DECAY
         )
@@ -167,10 +175,14 @@ class LocalTrainer:
             clock: Measures the seconds.
 
         Raises:
-            TrainingError: If the loss is no longer a number, or memory runs out.
+            TrainingError: If the loss is no longer a number.
+            OutOfMemoryError: If the device cannot hold a single patch. A batch that does not fit
+                is taken in parts, whose gradients are added up.
         """
         started = clock()
         self.network.train()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         pull = ProximalPull(self.network, proximal_mu) if proximal_mu else None
         losses: list[float] = []
         for _ in range(steps):
@@ -186,31 +198,69 @@ class LocalTrainer:
             steps=len(losses),
             seconds=clock() - started,
             n_cases=len(self.cases),
+            peak_bytes=self._peak_bytes(),
         )
+
+    def _peak_bytes(self) -> int | None:
+        """Most GPU memory since the stretch began."""
+        if self.device.type != "cuda":
+            return None
+        peak = torch.cuda.max_memory_reserved(self.device)
+        _LOG.info("Training took %.1f GB of GPU memory at most.", peak / 1e9)
+        return peak
 
     def _step(self, pull: ProximalPull | None) -> float:
         """One optimizer step; returns its loss."""
         rate = self.plan.learning_rate * schedule(self.steps_done, self.total_steps)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        images, labels = self._batch()
-        with mixed_precision(self.device):
-            scales = self.network.at_scales(images)
-        loss = _weighted_loss(scales, labels, self.plan)
-        value = float(loss.detach())
+        with enough_memory(self.device, otherwise=_ADVICE):
+            images, labels = self._batch()
+            value = self._gradients(images, labels)
         if not math.isfinite(value):
             raise TrainingError(
                 f"The loss became {value} in step {self.steps_done + 1} of {self.total_steps} at "
                 f"the learning rate {rate:.2g}; expected a finite number. Lower learning_rate in "
                 f"the plan (now {self.plan.learning_rate:g}), or check the images' intensities."
             )
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
         if pull is not None:
             pull.add_gradient()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), _MAX_GRADIENT_NORM)
         self._optimizer.step()
         return value
+
+    def _gradients(self, images: torch.Tensor, labels: torch.Tensor) -> float:
+        """Loss of a batch and its gradients, in as few parts as have fitted into memory so far."""
+        while (loss := self._gradients_of_parts(images, labels)) is None:
+            self._n_parts = min(2 * self._n_parts, len(images))
+            _LOG.warning(
+                "A batch of %d patches does not fit into the memory of %s: gradients are added up "
+                "over %d parts from now on. Dice is then taken over each part by itself.",
+                len(images),
+                self.device,
+                self._n_parts,
+            )
+        return loss
+
+    def _gradients_of_parts(self, images: torch.Tensor, labels: torch.Tensor) -> float | None:
+        """As ``_gradients``; None where memory ran out, but smaller parts may fit."""
+        self._optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        parts = zip(images.chunk(self._n_parts), labels.chunk(self._n_parts), strict=True)
+        try:
+            for image, label in parts:
+                with mixed_precision(self.device):
+                    scales = self.network.at_scales(image)
+                loss = loss_at_scales(scales, label, structures=self.plan.structures.values())
+                loss = loss * (len(image) / len(images))
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += float(loss.detach())
+        except torch.OutOfMemoryError:
+            if self._n_parts >= len(images):
+                raise
+            # Memory is free again once this frame is gone.
+            return None
+        return total
 
     def _batch(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Augmented images and labels of the next step, on the device."""
@@ -266,29 +316,6 @@ def _below(prefix: str, state: State) -> dict[str, torch.Tensor]:
     }
 
 
-def _weighted_loss(scales: list[torch.Tensor], labels: torch.Tensor, plan: Plan) -> torch.Tensor:
-    """Mean of the losses of all supervised scales; each counts half of the finer one."""
-    structures = plan.structures.values()
-    weights = [0.5**depth for depth in range(len(scales))]
-    losses = [
-        weight
-        * segmentation_loss(
-            logits,
-            _thinned(labels, logits.shape[2:]),
-            structures=structures,
-        )
-        for weight, logits in zip(weights, scales, strict=True)
-    ]
-    return torch.stack(losses).sum() / sum(weights)
-
-
-def _thinned(labels: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """Labels (B, I, J, K) on a coarser grid."""
-    i, j, k = (full // coarse for full, coarse in zip(labels.shape[1:], shape, strict=True))
-    # The voxel at the corner of each block stands for it: a label has no mean.
-    return labels[:, ::i, ::j, ::k]
-
-
 def train_local(
     plan: Plan,
     cases: Sequence[PreparedCase],
@@ -330,4 +357,5 @@ def train_local(
         seconds=sum(summary.seconds for summary in summaries),
         n_cases=len(trainer.cases),
         best_step=best_step,
+        peak_bytes=max((s.peak_bytes for s in summaries if s.peak_bytes), default=None),
     )

@@ -56,6 +56,9 @@ class SlicerClient:
             trust_env=False,
             transport=transport,
             verify=verify,
+            # As Slicer, which connects anew for each request: while a reader thinks, the server
+            # closes a connection that is kept.
+            limits=httpx.Limits(max_keepalive_connections=0),
         )
 
     def __enter__(self) -> Self:

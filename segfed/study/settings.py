@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from segfed.errors import ConfigError
 from segfed.protocol import ArmChoice
-from segfed.rules import FederationRules
+from segfed.rules import FederationRules, PrivacyRules, check_together
 from segfed.settings import Settings, load_toml
 from segfed.sites import list_tasks
 
@@ -90,6 +90,9 @@ class StudySettings(Settings):
     federation: FederationRules = FederationRules()
     """Algorithm, quorum, deadlines and checks of the federated models."""
 
+    privacy: PrivacyRules = PrivacyRules()
+    """What the server of a federation sees of each site's update."""
+
     plan: dict[str, Any] = Field(default_factory=dict)
     """Changes to the task's network plan, by its keys."""
 
@@ -120,6 +123,13 @@ class StudySettings(Settings):
             raise ValueError(
                 f"federation.minimum_sites is {self.federation.minimum_sites}, but the study has "
                 f"{len(self.sites)} sites: lower it, or add sites"
+            )
+        check_together(self.federation, self.privacy)
+        threshold = self.privacy.threshold
+        if threshold is not None and not threshold <= len(self.sites) < 2 * threshold:
+            raise ValueError(
+                f"privacy.threshold is {threshold}, but the study has {len(self.sites)} sites: "
+                f"take {len(self.sites) // 2 + 1} to {len(self.sites)}"
             )
         return self
 

@@ -212,6 +212,7 @@ def _manifest(run: StudyRun, model: ModelId) -> Manifest:
         steps_per_round=run.settings.budget.steps_per_round,
         seconds_per_round=run.settings.budget.seconds_per_round,
         federation=run.settings.federation,
+        privacy=run.settings.privacy,
     )
 
 
