@@ -51,11 +51,11 @@ def test_the_table_counts_models_and_sums_what_is_left():
     assert "1 to train, 1 kept, 1 left out" in text
     assert "1 min 40 s" in text  # the kept one took 100 s
     assert "1 h 01 min" in text  # 3600 s and 60 s to score
-    assert "30 min 30 s in all, 2 models at a time" in text
+    assert "In all: 30 min 30 s, 2 models at a time" in text
 
 
 def test_an_unknown_time_is_said_to_be_unknown():
-    assert printed(checked(scheduled(0, "train", seconds=None))).count("unknown time") == 2
+    assert printed(checked(scheduled(0, "train", seconds=None))).count("?") == 2
 
 
 def test_json_holds_every_model_and_the_sum():

@@ -48,7 +48,9 @@ def page(run):
 class Outline(HTMLParser):
     """Tags with their attributes, and whether every one was closed in order."""
 
-    VOID = frozenset({"meta", "link", "br", "line", "circle", "polygon", "rect", "image", "path"})
+    VOID = frozenset(
+        {"meta", "link", "br", "line", "circle", "polygon", "rect", "image", "path", "input"}
+    )
 
     def __init__(self):
         super().__init__()
@@ -75,7 +77,7 @@ def outline(page):
     return found.tags
 
 
-def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(page):
+def test_nothing_is_loaded_with_the_page(page):
     links = [
         value
         for tag, attributes in outline(page)
@@ -84,7 +86,7 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(page):
     ]
 
     assert not [link for link in links if not link.startswith(("#", "data:"))]
-    assert not [tag for tag, _ in outline(page) if tag in {"script", "iframe", "object", "form"}]
+    assert not [tag for tag, _ in outline(page) if tag in {"iframe", "object", "form"}]
     assert not re.search(r"url\((?!#)|@import", page)
 
 
@@ -179,7 +181,7 @@ def test_a_run_of_one_arm_without_federation_has_a_page(tmp_path):
     outline(page)
     assert 'id="labels"' not in page
     assert 'id="federation"' not in page
-    assert 'id="cases"' not in page
+    assert 'id="seen"' not in page
 
 
 def test_both_light_and_dark_are_served(page):
@@ -198,3 +200,18 @@ def test_the_mixed_arm_stands_beside_the_others(tmp_path):
     assert report["overall"]["federated"]["mixed"]["mean"] == pytest.approx(0.71)
     assert set(report["comparison"]["regimes"]) == {"local", "pooled", "ensemble", "federated"}
     assert 'class="arm mixed"' in render_html(report)
+
+
+def test_each_pictured_case_can_be_opened_from_the_folder_beside_the_page(run, page):
+    buttons = [a for tag, a in outline(page) if tag == "button" and a.get("class") == "open"]
+
+    assert len(buttons) == 7
+    assert all((run / button["data-case"]).is_file() for button in buttons)
+    # Without scripts there is nothing to open.
+    assert all("hidden" in button for button in buttons)
+
+
+def test_a_report_of_sites_elsewhere_has_no_viewer(report):
+    page = render_html(report)
+
+    assert not [tag for tag, _ in outline(page) if tag == "dialog"]

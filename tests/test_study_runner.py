@@ -54,8 +54,9 @@ def again(root, **changes):
 def test_every_model_is_scored_on_every_test_case(finished):
     rows = read_scores(finished / "run" / "scores.csv")
 
-    # Untrained, 2 local, pooled, ensemble and federated; 2 + 2 + 5 cases; 3 structures, 3 metrics.
-    assert len(rows) == 6 * 9 * 3 * 3
+    # Untrained, 2 local, pooled, ensemble and federated; 2 + 2 + 5 cases; 3 structures, 3 metrics
+    # and 2 volumes.
+    assert len(rows) == 6 * 9 * 3 * 5
     assert {row.regime for row in rows} == {
         "untrained",
         "local",

@@ -10,11 +10,12 @@ from typing import Any
 from rich.table import Table
 
 from segfed.study.events import Action, ScheduledModel, StudyChecked
+from segfed.study.models import UNTRAINED
 
 _ACTIONS: dict[Action, str] = {
     "train": "to train",
     "resume": "to go on with",
-    "build": "made from others",
+    "build": "made",
     "keep": "kept",
     "leave out": "left out",
 }
@@ -29,21 +30,21 @@ def plan_table(checked: StudyChecked) -> Table:
     table = Table(
         box=None,
         header_style="bold",
-        caption=f"{_duration(schedule.expected_seconds)} in all, "
+        caption=f"In all: {_duration(schedule.expected_seconds)}, "
         f"{schedule.workers} model{'s' if schedule.workers > 1 else ''} at a time; times go by "
         "the models that were trained in this run folder before",
         caption_justify="left",
     )
     for name in ("regime", "labels", "models"):
         table.add_column(name)
-    for name in ("steps each", "a training took", "cases to predict", "still takes"):
+    for name in ("steps", "took", "to predict", "still takes"):
         table.add_column(name, justify="right")
     for (regime, arm), items in groups.items():
         kept = [item.seconds for item in items if item.action == "keep" and item.seconds]
         left = [item for item in items if item.action != "leave out"]
         table.add_row(
             regime,
-            arm,
+            arm if regime != UNTRAINED else "",
             _actions(items),
             str(items[0].steps),
             _duration(mean(kept)) if kept else "",
@@ -76,9 +77,9 @@ def _sum(seconds: Sequence[float | None]) -> float | None:
 
 
 def _duration(seconds: float | None) -> str:
-    """About how long, or that nothing is known."""
+    """About how long, or a question mark."""
     if seconds is None:
-        return "unknown time"
+        return "?"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -99,11 +99,11 @@ def _mean_probability(
     """Class probabilities (B, K, i, j, k), averaged over networks and mirrored images."""
 
     def probability(network: nn.Module, axes: Sequence[int]) -> torch.Tensor:
-        seen = batch.flip(axes) if axes else batch
+        seen = batch.flip(tuple(axes)) if axes else batch
         with mixed_precision(batch.device):
             logits = network(_without_slow_path(seen))[: len(batch)]
         found: torch.Tensor = logits.float().softmax(dim=1)
-        return found.flip(axes) if axes else found
+        return found.flip(tuple(axes)) if axes else found
 
     each = itertools.starmap(probability, itertools.product(networks, flips))
     total = next(each)

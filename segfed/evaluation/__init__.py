@@ -1,5 +1,6 @@
 """How good a label is, and whether one way of making models is as good as another."""
 
+from segfed.evaluation.anchoring import ProposalError, anchoring_gap, proposal_errors
 from segfed.evaluation.convergence import convergence_score
 from segfed.evaluation.effort import Effort, added_path_length, measure_effort
 from segfed.evaluation.federated import (
@@ -55,10 +56,12 @@ __all__ = [
     "LesionScores",
     "NonInferiority",
     "Profile",
+    "ProposalError",
     "Score",
     "SiteValues",
     "SurfaceDistances",
     "added_path_length",
+    "anchoring_gap",
     "average_models",
     "convergence_score",
     "describe",
@@ -76,6 +79,7 @@ __all__ = [
     "new_models",
     "new_sites",
     "paired_differences",
+    "proposal_errors",
     "rank_models",
     "score_case",
     "score_labels",

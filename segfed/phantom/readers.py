@@ -46,8 +46,16 @@ class Reader(Settings):
     reach_mm: NonNegativeFloat = 10.0
     """How far around a noticed voxel the contour is redrawn."""
 
+    redraws_all: bool = False
+    """Whether everything is drawn as by hand, but for the regions that anchoring leaves."""
+
     anchoring: Annotated[float, Bounded(ge=0, le=1)] = 0.0
     """Probability of leaving a region that the reader would otherwise have redrawn."""
+
+    small_anchoring: Annotated[float, Bounded(ge=0, le=1)] = 0.0
+    """The same probability for regions below `small_mm3`, where it is the larger one."""
+
+    small_mm3: NonNegativeFloat = 2000.0
 
     view_seconds: NonNegativeFloat = 30.0
     """Time to open a case and look through it."""
@@ -124,8 +132,10 @@ def correct(
     The reader compares the proposal with the contour that they would have drawn themselves. A
     wrong voxel's error is the distance by which the contour would have to move to put it right.
     Voxels whose error exceeds ``notice_mm`` form regions; each is left with probability
-    ``anchoring``, and otherwise all wrong voxels within ``reach_mm`` of it are redrawn. With
-    nothing to redraw the very same label comes back: the proposal was accepted.
+    ``anchoring`` (a small one also with ``small_anchoring``), and otherwise all wrong voxels
+    within ``reach_mm`` of it are redrawn; a reader who redraws all draws everything but the
+    regions left. With nothing to redraw the very same label comes back:
+    the proposal was accepted.
 
     Args:
         proposal: Label values (I, J, K) that the reader is shown.
@@ -137,14 +147,34 @@ def correct(
     own = _displaced(truth, reader, spacing_mm=spacing_mm, rng=rng)
     noticed = _error_mm(proposal, own, spacing_mm) > reader.notice_mm
     regions, n_found = ndimage.label(noticed, structure=_ANY_NEIGHBOUR)
-    kept = np.flatnonzero(rng.uniform(size=n_found) >= reader.anchoring) + 1
-    if not len(kept):
+    volumes_mm3 = np.bincount(regions.ravel())[1:] * np.prod(spacing_mm)
+    of_small = max(reader.anchoring, reader.small_anchoring)
+    leaving = np.where(volumes_mm3 < reader.small_mm3, of_small, reader.anchoring)
+    kept = np.flatnonzero(rng.uniform(size=n_found) >= leaving) + 1
+    if reader.redraws_all:
+        left = np.setdiff1d(np.arange(1, n_found + 1), kept)
+        redrawn = (proposal != own) & ~_near(regions, left, reader, spacing_mm)
+    else:
+        redrawn = (proposal != own) & _near(regions, kept, reader, spacing_mm)
+    if not redrawn.any():
         return Drawing(np.array(proposal, dtype=np.uint8), reader.view_seconds, 0)
-    near = signed_distance(np.isin(regions, kept), spacing_mm) <= reader.reach_mm
-    redrawn = near & (proposal != own)
     label = np.where(redrawn, own, proposal).astype(np.uint8)
-    seconds = _seconds(reader, label, redrawn, n_regions=len(kept), spacing_mm=spacing_mm)
-    return Drawing(label, seconds, len(kept))
+    n_redrawn = max(len(kept), 1)
+    seconds = _seconds(reader, label, redrawn, n_regions=n_redrawn, spacing_mm=spacing_mm)
+    return Drawing(label, seconds, n_redrawn)
+
+
+def _near(
+    regions: NDArray[np.integer[Any]],
+    numbers: NDArray[np.integer[Any]],
+    reader: Reader,
+    spacing_mm: Sequence[float],
+) -> Mask:
+    """The voxels within the reader's reach of some regions; none without a region."""
+    if not len(numbers):
+        return np.zeros(regions.shape, dtype=bool)
+    near: Mask = signed_distance(np.isin(regions, numbers), spacing_mm) <= reader.reach_mm
+    return near
 
 
 def _displaced(

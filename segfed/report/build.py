@@ -8,6 +8,8 @@ from typing import Any
 
 from segfed.errors import ConfigError
 from segfed.evaluation import DEFINITIONS, site_means, worst_site
+from segfed.report.anchoring import summarize_anchoring
+from segfed.report.cases import list_cases
 from segfed.report.comparison import compare_arms
 from segfed.report.effort import summarize_effort
 from segfed.report.federation import build_matrix, federated_gain, federation_costs
@@ -20,11 +22,14 @@ from segfed.report.values import (
     estimate,
 )
 from segfed.study.records import (
+    ANCHORING_FILE,
     LABELS_FILE,
     METRICS,
     SCORES_FILE,
+    ModelRecord,
     StudyModel,
     StudyRecord,
+    read_anchoring,
     read_labels,
     read_scores,
     read_study,
@@ -71,6 +76,7 @@ def build_report(run_folder: Path) -> dict[str, Any]:
         "sites": _by_site(scores, scores.test_sites, n_bootstrap=n_bootstrap),
         "external": _by_site(scores, sorted(scores.external), n_bootstrap=n_bootstrap),
         "external_overall": _overall(scores, sorted(scores.external), n_bootstrap=n_bootstrap),
+        "cases": list_cases(scores),
         "worst_site": _worst_sites(scores),
         "matrix": {
             arm: {name: build_matrix(scores, arm, name) for name in structures} for arm in arms
@@ -88,6 +94,10 @@ def build_report(run_folder: Path) -> dict[str, Any]:
         },
         "comparison": compare_arms(scores, labels, study.settings.evaluation),
         "effort": summarize_effort(labels, n_bootstrap=n_bootstrap),
+        "anchoring": summarize_anchoring(
+            read_anchoring(run_folder / ANCHORING_FILE),
+            tolerance_mm=study.settings.evaluation.error_tolerance_mm,
+        ),
         "federation": federation_costs(run_folder, study),
         "participants": [site.model_dump(mode="json") for site in study.sites],
         "budget_steps": study.budget_steps,
@@ -201,7 +211,8 @@ def _against_federated(
 def _runs(study: StudyRecord) -> dict[str, Any]:
     """How many models of which seeds stand behind each regime and arm, and how many are missing."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for model in (*study.models, *study.not_run):
+    models: tuple[ModelRecord | StudyModel, ...] = (*study.models, *study.not_run)
+    for model in models:
         cell = found.setdefault(model.regime, {}).setdefault(
             model.arm, {"n_models": 0, "n_not_run": 0, "seeds": []}
         )

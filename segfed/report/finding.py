@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from segfed.evaluation import MINIMUM_SEEDS
+from segfed.report.anchoring import anchoring_warning
 from segfed.report.text import joined, phrase, words
 from segfed.report.values import MEAN_OF_STRUCTURES
 from segfed.study.models import ModelId
@@ -60,6 +61,7 @@ def report_warnings(report: dict[str, Any], study: StudyRecord) -> Iterator[str]
         )
     if report["comparison"]:
         yield from _one_sided_warning(report["comparison"])
+    yield from anchoring_warning(report["anchoring"])
     for run in report["federation"]:
         for dropped in run["dropped"]:
             yield (

@@ -9,9 +9,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from segfed.report import run_charts, score_charts, text
+from segfed.report import case_charts, run_charts, score_charts, text
 from segfed.report.pictures import Picture, Pictures
 from segfed.report.values import MEAN_OF_STRUCTURES
+from segfed.report.viewer import VIEWER_FOLDER
 
 _METRIC_NAMES = {
     "dice": "Dice",
@@ -20,12 +21,20 @@ _METRIC_NAMES = {
 }
 
 
-def render_html(report: Mapping[str, Any], *, pictures: Pictures | None = None) -> str:
-    """The whole report as HTML: styles, charts and pictures inside, no script, no request.
+def render_html(
+    report: Mapping[str, Any],
+    *,
+    pictures: Pictures | None = None,
+    viewable: Mapping[tuple[str, str], str] | None = None,
+) -> str:
+    """The whole report as HTML: styles, charts and pictures inside, no request.
+
+    Without scripts it is complete but for saving tables as CSV and scrolling through volumes.
 
     Args:
         report: What ``build_report`` made; nothing else is printed.
         pictures: Overlays of test cases, as ``make_pictures`` draws them.
+        viewable: Names, by site and case, of the volumes that lie in ``VIEWER_FOLDER``.
     """
     environment = Environment(
         loader=PackageLoader("segfed.report", "page"),
@@ -51,6 +60,9 @@ def render_html(report: Mapping[str, Any], *, pictures: Pictures | None = None) 
     return environment.get_template("report.html").render(
         report=report,
         style=style,
+        script=Markup(_resource("viewer.js")),
+        viewer_folder=VIEWER_FOLDER,
+        viewable=viewable or {},
         charts=_charts(report),
         slopes={
             arm: Markup(chart)
@@ -72,6 +84,7 @@ def _charts(report: Mapping[str, Any]) -> dict[str, list[Markup]]:
     comparison = report["comparison"]
     structures = list(report["task"]["structures"])
     primary = comparison["regimes"][comparison["primary_regime"]] if comparison else None
+    cases = report["cases"]["structures"] if report["cases"] else {}
     found: dict[str, list[str | None]] = {
         "regimes": [score_charts.regime_chart(report, structure) for structure in structures],
         "forest": [
@@ -79,6 +92,8 @@ def _charts(report: Mapping[str, Any]) -> dict[str, list[Markup]]:
             for structure in structures
             if primary
         ],
+        "sizes": [case_charts.size_chart(of, name) for name, of in cases.items()],
+        "volumes": [case_charts.agreement_chart(of, name) for name, of in cases.items()],
         "convergence": [run_charts.convergence_chart(report["federation"])],
         "changed": [
             run_charts.strip_chart(

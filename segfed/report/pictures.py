@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_low
+from typing import Any
 
 import contourpy
 import nibabel as nib
@@ -61,7 +62,13 @@ class Pictures:
     left_out: tuple[str, ...] = ()
 
 
-def make_pictures(run_folder: Path, study: StudyRecord, scores: Scores) -> Pictures:
+OnCase = Callable[[Picture, Volume, Mapping[str, Volume]], None]
+"""Called for each case that was drawn, with its image, and its reference and predictions."""
+
+
+def make_pictures(
+    run_folder: Path, study: StudyRecord, scores: Scores, *, on_case: OnCase | None = None
+) -> Pictures:
     """Best, median and worst test case of each site, by the Dice of the first arm's main model.
 
     The reference is the label that was scored, whatever was submitted since. Sites whose folder is
@@ -115,6 +122,8 @@ def make_pictures(run_folder: Path, study: StudyRecord, scores: Scores) -> Pictu
                     dice={arm: values[case] for arm, values in dice.items()},
                 )
             )
+            if on_case:
+                on_case(drawn[-1], image, labels)
     return Pictures(tuple(drawn), tuple(left_out))
 
 
@@ -256,10 +265,16 @@ def _contour(
     return "".join(paths)
 
 
+def grey_window(voxels: NDArray[Any]) -> tuple[float, float]:
+    """Intensities to show as black and white where a task names none."""
+    low, high = np.percentile(voxels, (1, 99.5))
+    return float(low), float(high)
+
+
 def _png(pixels: NDArray[np.generic], window_hu: tuple[float, float] | None) -> str:
     """Base64 of a grey PNG of a slice (columns, rows)."""
     values = np.asarray(pixels, dtype=np.float32)
-    low, high = window_hu or np.percentile(values, (1, 99.5))
+    low, high = window_hu or grey_window(values)
     grey = np.clip((values - low) / max(high - low, 1e-6), 0, 1) * 255
     content = io.BytesIO()
     Image.fromarray(grey.T.astype(np.uint8)).save(content, format="PNG", optimize=True)

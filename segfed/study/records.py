@@ -19,6 +19,7 @@ from segfed.study.settings import StudySettings
 
 SCORES_FILE = "scores.csv"
 LABELS_FILE = "labels.csv"
+ANCHORING_FILE = "anchoring.csv"
 STUDY_FILE = "study.json"
 
 WEIGHTS_FILE = "model.safetensors"
@@ -28,7 +29,10 @@ INPUTS_FILE = "inputs.json"
 """Hashes of everything that the model beside it was made from."""
 
 METRICS = ("dice", "surface_dice", "hd95_mm")
-"""What every model is scored by."""
+"""What every model is scored by; the difference of volumes stands beside it, case by case."""
+
+REFERENCE_VOLUME = "reference_mm3"
+"""The metric that says how large a structure is in the reference."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,30 @@ class LabelRow:
     added_mm3: float | None
     removed_mm3: float | None
     added_path_length: int | None
+
+
+@dataclass(frozen=True)
+class AnchoringRow:
+    """One line of ``anchoring.csv``: a clear error of a proposal, and whether a label repeats it.
+
+    A training label of which the proposal has no clear error, or that cannot be judged, has one
+    line without a volume.
+    """
+
+    site: str
+    case: str
+    arm: str
+    reader: str
+    model_sha256: str
+    """Of the model whose proposal is meant; empty where there is no proposal."""
+
+    reference: str
+    """Whose label says what is wrong: another reader's name, or ``truth`` of a phantom; empty
+    where there is none."""
+
+    volume_mm3: float | None
+    agreement: float | None
+    """Share of the error at which the label holds the proposal's wrong value."""
 
 
 class SiteRecord(Settings):
@@ -174,7 +202,11 @@ def read_study(run_folder: Path) -> StudyRecord:
     return validated(raw, StudyRecord, source=str(path))
 
 
-def write_rows(path: Path, rows: Iterable[ScoreRow] | Iterable[LabelRow], kind: type[Any]) -> None:
+def write_rows(
+    path: Path,
+    rows: Iterable[ScoreRow] | Iterable[LabelRow] | Iterable[AnchoringRow],
+    kind: type[Any],
+) -> None:
     """Write records as CSV in full precision, whole or not at all; ``None`` is an empty cell."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
@@ -222,6 +254,21 @@ def read_labels(path: Path) -> tuple[LabelRow, ...]:
             }
         )
         for row in _read(path, LabelRow)
+    )
+
+
+def read_anchoring(path: Path) -> tuple[AnchoringRow, ...]:
+    """The lines of ``anchoring.csv``; none for a run of a version that did not write it.
+
+    Raises:
+        ConfigError: If its columns are others.
+    """
+    if not path.exists():
+        return ()
+    numbers = ("volume_mm3", "agreement")
+    return tuple(
+        AnchoringRow(**{**row, **{k: float(row[k]) if row[k] else None for k in numbers}})
+        for row in _read(path, AnchoringRow)
     )
 
 

@@ -9,14 +9,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 from segfed.engine import make_plan, select_device
+from segfed.study.anchoring import anchoring_rows
 from segfed.study.effort import label_rows
 from segfed.study.events import OnEvent, Schedule, StudyChecked, ignore_event
 from segfed.study.models import UNTRAINED, ModelId, members_of
 from segfed.study.parallel import default_workers, for_each
 from segfed.study.preflight import SiteLabels, check_study
 from segfed.study.records import (
+    ANCHORING_FILE,
     LABELS_FILE,
     SCORES_FILE,
+    AnchoringRow,
     LabelRow,
     ModelRecord,
     ScoreRow,
@@ -91,6 +94,7 @@ def run_study(
     scored = for_each(run, lambda watched, record: _score(watched, record, records), compared)
     rows = [row for model_rows in scored for row in model_rows]
     write_rows(out / LABELS_FILE, label_rows(run.data), LabelRow)
+    write_rows(out / ANCHORING_FILE, anchoring_rows(run), AnchoringRow)
     write_rows(out / SCORES_FILE, rows, ScoreRow)
     write_study(out, _study_record(run, records, not_run=schedule.left_out))
     return out

@@ -9,22 +9,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from segfed.engine import predict_label
-from segfed.evaluation import Profile, find_profile, score_case
+from segfed.evaluation import Profile, find_profile, score_case, structure_mask
 from segfed.files import sha256_file, sha256_json, write_json
 from segfed.sites import LabelledCase, Task
 from segfed.study.events import CaseScored
 from segfed.study.models import ModelId
-from segfed.study.records import METRICS, ScoreRow
+from segfed.study.records import METRICS, REFERENCE_VOLUME, ScoreRow
 from segfed.study.run import StudyRun
 from segfed.volumes import read_channels, read_label, write_label
 
 
 def study_profile(name: str, task: Task) -> Profile:
     """The evaluation profile of a study: the task's structures and tolerances."""
-    return replace(find_profile(name, task=task), metrics=METRICS)
+    return replace(find_profile(name, task=task), metrics=(*METRICS, "volume_difference_mm3"))
 
 
 def score_model(
@@ -108,7 +109,12 @@ def _key(run: StudyRun, labelled: LabelledCase, weights_sha256: str) -> str:
             "plan": run.plan.sha256,
             "image": labelled.case.image_sha256,
             "reference": labelled.record.label_sha256,
-            "profile": [profile.name, dict(profile.structures), dict(profile.tolerance_mm)],
+            "profile": [
+                profile.name,
+                profile.metrics,
+                dict(profile.structures),
+                dict(profile.tolerance_mm),
+            ],
         }
     )
 
@@ -130,6 +136,10 @@ def _predict_and_score(
     scores = score_case(reference, predicted, case_id=labelled.case.case_id, profile=run.profile)
     # As text: JSON has neither NaN nor infinity, and both are results here.
     rows = [[score.structure, score.metric, repr(score.value)] for score in scores]
+    for structure, values in run.profile.structures.items():
+        n_voxels = np.count_nonzero(structure_mask(reference.data[0], values))
+        volume_mm3 = float(n_voxels * reference.grid.voxel_mm3)
+        rows.append([structure, REFERENCE_VOLUME, repr(volume_mm3)])
     write_json(
         _scores_path(path),
         {

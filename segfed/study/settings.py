@@ -56,6 +56,10 @@ class EvaluationSettings(Settings):
     structures: tuple[str, ...] = ()
     """Structures that must all stay within the margin; every structure where none is named."""
 
+    error_tolerance_mm: PositiveFloat = 6.0
+    """A proposal is clearly wrong where it lies further than this from the reference: of such
+    places the report says how often readers repeat them."""
+
     n_bootstrap: Annotated[int, Field(ge=100)] = 2000
     """Samples behind each interval."""
 
