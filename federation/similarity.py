@@ -44,7 +44,7 @@ class Comparison:
     def norm_ratios(self) -> NDArray[np.float64]:
         """Each norm in units of their median; NaN where most sites changed nothing."""
         usual = np.median(self.norms)
-        return self.norms / usual if usual > 0 else np.full(len(self.sites), np.nan)
+        return np.asarray(self.norms / usual) if usual > 0 else np.full(len(self.sites), np.nan)
 
     @property
     def squared_distances(self) -> NDArray[np.float64]:
