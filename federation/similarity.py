@@ -50,7 +50,8 @@ class Comparison:
     def squared_distances(self) -> NDArray[np.float64]:
         """Between each two updates, shape (sites, sites)."""
         squares = np.diagonal(self.products)
-        return np.maximum(squares[:, None] + squares[None, :] - 2 * self.products, 0.0)
+        distances = squares[:, None] + squares[None, :] - 2 * self.products
+        return np.asarray(np.maximum(distances, 0.0))
 
     @property
     def cosines(self) -> NDArray[np.float64]:
