@@ -206,8 +206,11 @@ def run(attack: str, layout: str, seed: int, defence: str, *, n_rounds: int) -> 
     }
 
 
-def score(network: UNet, model: Weights, *, n_scanners: int, seed: int) -> dict[str, float]:
-    """Mean Dice over the honest sites' scanners, and lesion volume that the patch erases."""
+def score(network: UNet, model: Weights, *, n_scanners: int, seed: int) -> dict[str, float | None]:
+    """Mean Dice over the honest sites' scanners, and the share of lesions that the patch erases.
+
+    None where the network finds no lesion at all.
+    """
     network.load_state_dict({name: torch.from_numpy(value) for name, value in model.items()})
     dice, found, found_with_patch = [], 0, 0
     for scanner in range(n_scanners):
@@ -221,7 +224,8 @@ def score(network: UNet, model: Weights, *, n_scanners: int, seed: int) -> dict[
             reference = np.isin(cases.labels[case], values)
             mask = np.isin(predicted[case], values)
             dice.append(2 * (reference & mask).sum() / (reference.sum() + mask.sum()))
-    return {"dice": float(np.mean(dice)), "erased": 1 - found_with_patch / max(found, 1)}
+    erased = 1 - found_with_patch / found if found else None
+    return {"dice": float(np.mean(dice)), "erased": erased}
 
 
 def runs(
@@ -289,8 +293,8 @@ def _dice_cell(done: list[dict[str, Any]], layout: str, attack: str, defence: st
         return ""
     mean = np.mean([item["dice"] for item in found.values()])
     gap = np.mean([item["dice"] - absent[seed]["dice"] for seed, item in found.items()])
-    erased = np.mean([item["erased"] for item in found.values()])
-    suffix = f", {erased:.0%} erased" if attack == "backdoor" else ""
+    erased = [item["erased"] for item in found.values() if item["erased"] is not None]
+    suffix = f", {np.mean(erased):.0%} erased" if attack == "backdoor" and erased else ""
     return f"{mean:.3f} ({gap:+.3f}{suffix})"
 
 

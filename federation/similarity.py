@@ -44,13 +44,14 @@ class Comparison:
     def norm_ratios(self) -> NDArray[np.float64]:
         """Each norm in units of their median; NaN where most sites changed nothing."""
         usual = np.median(self.norms)
-        return self.norms / usual if usual > 0 else np.full(len(self.sites), np.nan)
+        return np.asarray(self.norms / usual) if usual > 0 else np.full(len(self.sites), np.nan)
 
     @property
     def squared_distances(self) -> NDArray[np.float64]:
         """Between each two updates, shape (sites, sites)."""
         squares = np.diagonal(self.products)
-        return np.maximum(squares[:, None] + squares[None, :] - 2 * self.products, 0.0)
+        distances = squares[:, None] + squares[None, :] - 2 * self.products
+        return np.asarray(np.maximum(distances, 0.0))
 
     @property
     def cosines(self) -> NDArray[np.float64]:

@@ -62,13 +62,13 @@ def propose(site: Site, case: Case, *, model_folder: Path, device: str, extensio
         SegfedError: If model or image are missing or damaged.
         MemoryError: If the device or this machine has not enough memory.
     """
-    clock = _Clock()
-    model = _current(model_folder)
+    clock = Clock()
+    model = loaded_model(model_folder)
     check_unseen(model, case)
     clock.lap("load")
     volume = read_channels(case.channels)
     clock.lap("read")
-    with _out_of_memory(), _timed(model.network) as forward:
+    with out_of_memory(), timed(model.network) as forward:
         label = predict_label([model.network], model.plan, volume, device=select_device(device))
     clock.lap("predict")
     proposal_sha256 = store_label(site.folder, label)
@@ -91,11 +91,11 @@ def uncertainty(case: Case, *, model_folder: Path, device: str) -> float:
 
     Args and errors are those of `propose`; makes way for a proposal between two windows.
     """
-    model = _current(model_folder)
+    model = loaded_model(model_folder)
     check_unseen(model, case)
     hook = model.network.register_forward_pre_hook(lambda *_: make_way())
     try:
-        with _out_of_memory():
+        with out_of_memory():
             image = prepared_image(model.plan, read_channels(case.channels))
             scores = predict_scores(
                 [model.network], model.plan, image.as_tensor(), device=select_device(device)
@@ -109,7 +109,7 @@ def warm_up(model_folder: Path | None, *, device: str) -> None:
     """Load the model, so that the first reader need not wait for it, nor for the imports."""
     where = select_device(device)
     if model_folder is not None:
-        _current(model_folder).network.to(where)
+        loaded_model(model_folder).network.to(where)
 
 
 def check_unseen(model: Model, case: Case) -> None:
@@ -135,19 +135,20 @@ def as_file(label: Volume, extension: str) -> Path:
     return path
 
 
-def _current(folder: Path) -> Model:
-    """The published model, loaded anew whenever another one is published."""
+def loaded_model(folder: Path) -> Model:
+    """A published model, loaded anew whenever another one is published."""
     # The same weights may be published again with a corrected lineage.
     return _loaded(folder, sha256_file(folder / LINEAGE))
 
 
-@lru_cache(maxsize=1)
+# One that proposes and one that takes clicks.
+@lru_cache(maxsize=2)
 def _loaded(folder: Path, lineage_sha256: str) -> Model:  # noqa: ARG001 -- part of the key
     return load_bundle(folder)
 
 
 @contextmanager
-def _out_of_memory() -> Iterator[None]:
+def out_of_memory() -> Iterator[None]:
     """PyTorch's ways to say that memory is exhausted, as Python's own."""
     try:
         yield
@@ -161,7 +162,7 @@ def _out_of_memory() -> Iterator[None]:
 
 
 @contextmanager
-def _timed(network: nn.Module) -> Iterator[list[float]]:
+def timed(network: nn.Module) -> Iterator[list[float]]:
     """Collect the seconds of each forward pass."""
     seconds: list[float] = []
 
@@ -186,7 +187,7 @@ def _now() -> float:
     return time.perf_counter()
 
 
-class _Clock:
+class Clock:
     """Seconds of one step after the other."""
 
     def __init__(self) -> None:

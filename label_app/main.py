@@ -17,6 +17,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
+from label_app.clicks import ClickHelper
 from label_app.inference import uncertainty
 from label_app.proposals import Proposer
 from label_app.reader import current_reader
@@ -28,6 +29,7 @@ from label_app.wishes import allowed_wishes
 from label_app.worker import TIMEOUT_SECONDS, Worker
 from segfed.errors import SegfedError
 from segfed.files import remove_leftovers
+from segfed.study import click_model_name
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ class SegfedLabelApp(MONAILabelApp):
         timeout_seconds = float(conf.get("proposal_timeout_seconds", TIMEOUT_SECONDS))
         self._worker = Worker(timeout_seconds=timeout_seconds)
         self._proposer = Proposer(self._store, device=self._device, ask=self._worker.ask)
+        self._click_helper = ClickHelper(self._store, device=self._device, ask=self._worker.ask)
         self._uncertainties = Uncertainties(
             self._store.site_folder,
             job=partial(uncertainty, device=self._device),
@@ -71,8 +74,9 @@ class SegfedLabelApp(MONAILabelApp):
         return self._store
 
     def init_infers(self) -> dict[str, InferTask]:
-        """The published model, under the task's name."""
-        return {self._store.site.task.name: self._proposer}
+        """The published models: under the task's name, and what helps with clicks beside it."""
+        task = self._store.site.task
+        return {task.name: self._proposer, click_model_name(task): self._click_helper}
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """The site's own training, under the task's name."""
@@ -125,8 +129,9 @@ class SegfedLabelApp(MONAILabelApp):
         if model is None or not model.is_valid():
             raise HTTPException(
                 404,
-                f"Found no published model {request.get('model')!r}; a model is named as its "
-                f"task, {self._store.site.task.name!r} here. Publish one, or draw by hand.",
+                f"Found no published model {request.get('model')!r}; expected one of "
+                f"{', '.join(map(repr, self._infers))}, once it is published. Publish one, or draw "
+                "by hand.",
             )
         file, params = model(request)
         return {"file": file, "label": file, "params": params}

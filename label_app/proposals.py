@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -83,16 +83,10 @@ class Proposer(InferTask):
                 proposal for it, 503 if the worker process failed or is too busy.
         """
         start = time.perf_counter()
-        extension = str(request.get("result_extension", ".nrrd"))
-        if extension not in _RESULT_EXTENSIONS:
-            raise HTTPException(
-                422,
-                f"Found result_extension {extension!r}; expected one of "
-                f"{', '.join(_RESULT_EXTENSIONS)}. Change the request.",
-            )
+        extension = result_extension(request)
         case, site = self._store.case(str(request.get("image"))), self._store.site
         with explaining():
-            if case.split in BLIND_SPLITS or self._store.arm(case.case_id) == "manual":
+            if is_blind(self._store, case):
                 file, answer = _blank(site, case, extension), {"label_names": {}, "latencies": {}}
             else:
                 file, answer = self._propose(site, case, extension)
@@ -110,27 +104,60 @@ class Proposer(InferTask):
         job = partial(
             propose, site, case, model_folder=folder, device=self._device, extension=extension
         )
-        try:
-            made: Proposal = self._ask(job)
-        except ServerError as error:
-            raise HTTPException(503, str(error)) from error
-        try:
-            self._store.note_proposal(
-                case.case_id,
-                proposal_sha256=made.proposal_sha256,
-                model_sha256=made.model_sha256,
-            )
-        except BaseException:
-            made.file.unlink(missing_ok=True)
-            raise
-        return made.file, {
-            "label_names": made.label_names,
-            "latencies": {step: round(seconds, 4) for step, seconds in made.seconds.items()},
-            "proposal_sha256": made.proposal_sha256,
-            "model_sha256": made.model_sha256,
-            "study": made.study,
-            "round": made.round,
-        }
+        return served(self._store, case, job, ask=self._ask)
+
+
+def result_extension(request: Mapping[str, Any]) -> str:
+    """The format in which a reader wants a label.
+
+    Raises:
+        HTTPException: 422 for one that is not written here.
+    """
+    extension = str(request.get("result_extension", ".nrrd"))
+    if extension not in _RESULT_EXTENSIONS:
+        raise HTTPException(
+            422,
+            f"Found result_extension {extension!r}; expected one of "
+            f"{', '.join(_RESULT_EXTENSIONS)}. Change the request.",
+        )
+    return extension
+
+
+def is_blind(store: SiteDatastore, case: Case) -> bool:
+    """Whether the reader must see nothing that a model made of a case."""
+    return case.split in BLIND_SPLITS or store.arm(case.case_id) == "manual"
+
+
+def served(
+    store: SiteDatastore, case: Case, job: Callable[[], Proposal], *, ask: Ask
+) -> tuple[Path, dict[str, Any]]:
+    """What the worker proposes, noted before anybody sees it, and what Slicer must know about it.
+
+    Raises:
+        HTTPException: 503 if the worker process failed or is too busy.
+        SegfedError: If the job itself raised it.
+    """
+    try:
+        made = ask(job)
+    except ServerError as error:
+        raise HTTPException(503, str(error)) from error
+    try:
+        store.note_proposal(
+            case.case_id,
+            proposal_sha256=made.proposal_sha256,
+            model_sha256=made.model_sha256,
+        )
+    except BaseException:
+        made.file.unlink(missing_ok=True)
+        raise
+    return made.file, {
+        "label_names": made.label_names,
+        "latencies": {step: round(seconds, 4) for step, seconds in made.seconds.items()},
+        "proposal_sha256": made.proposal_sha256,
+        "model_sha256": made.model_sha256,
+        "study": made.study,
+        "round": made.round,
+    }
 
 
 def _blank(site: Site, case: Case, extension: str) -> Path:

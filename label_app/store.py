@@ -98,6 +98,15 @@ class SiteDatastore(ReadOnlyDatastore):
             ReadingEvent(datetime.now(UTC), "proposed", proposal_sha256, model_sha256),
         )
 
+    def shown_proposal(self, case_id: str) -> str | None:
+        """Hash of what a model last showed the reader of a case since it was opened."""
+        for event in reversed(self.site.ledger().events(self.reader, case_id)):
+            if event.kind == "opened":
+                break
+            if event.kind == "proposed":
+                return event.proposal_sha256
+        return None
+
     def last_record(self, case_id: str) -> LabelRecord | None:
         """The reader's newest label of a case."""
         return next(reversed(self.site.ledger().records(case_id, reader=self.reader)), None)

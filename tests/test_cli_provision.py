@@ -6,6 +6,7 @@ import tomllib
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import yaml
 
 from segfed.cli.certificates import make_node_keys
 from segfed.cli.kit import FederationSettings, load_server_kit, load_site_kit
@@ -97,6 +98,20 @@ def test_the_template_of_a_site_s_settings_is_complete(tmp_path):
     content = tomllib.loads((north / "site.toml").read_text())
 
     assert validated(content, SiteSettings, source="site.toml").name == "north"
+
+
+def test_compose_files_start_the_commands_of_the_readme(tmp_path):
+    server, north, _ = make_kits(tmp_path)
+
+    services = {
+        kit.name: yaml.safe_load((kit / "compose.yaml").read_text())["services"]
+        for kit in (server, north)
+    }
+
+    assert services["server"]["server"]["command"] == ["segfed", "federate", "serve", "/kit"]
+    assert services["server"]["server"]["ports"] == ["9092:9092"]
+    assert services["north"]["site"]["command"] == ["segfed", "federate", "join", "/kit", "/site"]
+    assert "ports" not in services["north"]["site"]
 
 
 def test_an_expired_kit_is_refused_before_tls_does(tmp_path):

@@ -61,3 +61,15 @@ def test_labels_that_nobody_approved_are_an_error(site):
 )
 def test_a_contradiction_is_wrong_usage(site, options):
     assert train(site, *options).exit_code == 2
+
+
+def test_a_model_for_clicks_is_trained_and_named(site):
+    approve(site, 0)
+
+    done = train(site, "--clicks", "tumor", "--steps", "1", "--publish")
+
+    assert done.exit_code == 0
+    name = current_model(site, clicks=True).name
+    assert f"now helps with clicks on tumor by model {name}" in done.stdout
+    listed = CliRunner().invoke(app, ["model", "list", str(site.folder), "--json"])
+    assert [row["current"] for row in json.loads(listed.stdout)] == [True, True]

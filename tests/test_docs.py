@@ -15,14 +15,17 @@ from segfed.cli.main import app
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("deploy/**/*.md"))]
 _FENCED = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
+_INLINE = re.compile(r"`(segfed [^`]*)`")
 _LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
 def commands(page: Path) -> list[str]:
-    """Every command line of segfed in a page's blocks."""
-    lines = "\n".join(_FENCED.findall(page.read_text(encoding="utf-8"))).replace("\\\n", " ")
+    """Every command line of segfed in a page's blocks and sentences."""
+    text = page.read_text(encoding="utf-8")
+    lines = "\n".join(_FENCED.findall(text)).replace("\\\n", " ")
     typed = (line.strip().removeprefix("$ ") for line in lines.splitlines())
-    return [line for line in typed if line.startswith("segfed ")]
+    in_sentences = (line.replace("\n", " ") for line in _INLINE.findall(_FENCED.sub("", text)))
+    return [*(line for line in typed if line.startswith("segfed ")), *in_sentences]
 
 
 def unknown_words(line: str) -> list[str]:
@@ -31,7 +34,7 @@ def unknown_words(line: str) -> list[str]:
     while isinstance(command, click.Group) and words:
         found = command.commands.get(words[0])
         if found is None:
-            return words[:1]
+            return [] if words[0] == "--help" else words[:1]
         command, words = found, words[1:]
     known = {name for parameter in command.params for name in parameter.opts} | {"--help"}
     return [word for word in words if word.startswith("--") and word not in known]

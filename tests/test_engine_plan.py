@@ -53,9 +53,19 @@ def test_a_plan_without_a_part_is_refused():
         read_plan({"task": "pebble"})
 
 
+def test_clicks_bring_inputs_of_their_own():
+    # Clicks on the core, clicks beside it, and what it was before them
+    assert (sample_plan().n_inputs, sample_plan(click_label="core").n_inputs) == (1, 4)
+    assert sample_plan().click_target is None
+    assert sample_plan(click_label="core").click_target == ("core", 2)
+    assert read_plan(sample_plan(click_label="core").model_dump()).click_label == "core"
+    with pytest.raises(ConfigError, match="click_label 'stone' must be one of shell, core"):
+        sample_plan(click_label="stone")
+
+
 def test_a_plan_without_strides_is_the_same_bytes_as_before_there_were_any():
     # Its hash is what hospitals approved, and what results are stored under.
-    assert "strides" not in sample_plan().model_dump(mode="json")
+    assert not {"strides", "click_label"} & sample_plan().model_dump(mode="json").keys()
     assert sample_plan().kernels == ((3, 3, 3), (3, 3, 3))
 
 

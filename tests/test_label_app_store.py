@@ -276,3 +276,15 @@ def test_segments_in_another_order_are_stored_in_the_tasks_values(store, upload)
     save(store, upload(make_label()))
 
     assert store.last_record("case0").label_sha256 == as_sent
+
+
+def test_what_a_model_showed_counts_until_the_case_is_opened_again(site, store):
+    assert store.shown_proposal("case0") is None
+    store.open_case("case0")
+    for letter in "ab":
+        store.note_proposal("case0", proposal_sha256=letter * 64, model_sha256="c" * 64)
+
+    assert store.shown_proposal("case0") == "b" * 64
+    assert SiteDatastore(site.folder, reader=lambda: "bob").shown_proposal("case0") is None
+    store.open_case("case0")
+    assert store.shown_proposal("case0") is None

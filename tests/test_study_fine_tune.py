@@ -11,7 +11,7 @@ import segfed.study.resumable
 from segfed.engine import Lineage, build_network, load_bundle, make_plan, write_bundle
 from segfed.errors import CaseError, ConfigError, TrainingError
 from segfed.sites import NewAssignment, Site, load_site, submit_label
-from segfed.study import current_model, publish
+from segfed.study import current_model, publish, published_models
 from segfed.study.fine_tune import WORK_FOLDER, fine_tune
 from segfed.study.own_labels import Choice, labels_to_train_on
 from segfed.study.resumable import Budget
@@ -274,3 +274,71 @@ def test_a_training_that_was_killed_goes_on(site, tmp_path):
 
     # Validated, and so saved, after each of the two steps.
     assert steps == [2]
+
+
+CLICKS = Choice(budget=QUICK.budget, clicks="tumor")
+
+
+def test_a_model_that_takes_clicks_comes_beside_the_one_that_proposes(site, tmp_path):
+    approve(site, 0)
+    parent = publish_start(site, tmp_path)
+
+    result = run(site, CLICKS)
+
+    assert load_bundle(current_model(site)).sha256 == parent
+    model = load_bundle(current_model(site, clicks=True))
+    assert result.published == current_model(site, clicks=True)
+    assert result.published.parent.name == "kidney_tumor_clicks"
+    assert model.plan.click_target == ("tumor", 2)
+    assert model.lineage.parent == parent
+    assert model.lineage.saw("f" * 64)
+    assert model.lineage.saw(site.case("a-0").image_sha256)
+    assert {found.sha256 for found in published_models(site)} == {parent, model.sha256}
+    assert "corrects the tumor" in (result.published / "model_card.md").read_text()
+
+
+def test_clicks_are_worth_publishing_only_if_they_bring_more_than_the_start(site, tmp_path, dice):
+    approve(site, 0, 2)
+    publish_start(site, tmp_path)
+    dice(0.5, 0.4, 0.5)
+
+    assert not run(site, CLICKS).is_better
+    assert current_model(site, clicks=True) is None
+
+
+def test_a_model_that_takes_clicks_goes_on_learning_if_it_is_named(site, tmp_path):
+    approve(site, 0)
+    publish_start(site, tmp_path)
+    first = run(site, CLICKS)
+
+    assert run(site, CLICKS, start=first.published).parent == first.sha256
+    assert run(site, CLICKS).parent != first.sha256
+    for other in (QUICK, Choice(budget=QUICK.budget, clicks="cyst")):
+        with pytest.raises(ConfigError, match="takes clicks on 'tumor', expected one"):
+            run(site, other, start=first.published)
+
+
+def test_clicks_without_any_model_begin_with_random_weights(site, monkeypatch):
+    monkeypatch.setattr("segfed.study.fine_tune.make_plan", lambda task: make_plan(task, PLAN))
+    approve(site, 0)
+
+    assert run(site, CLICKS).parent is None
+    assert current_model(site) is None
+    assert load_bundle(current_model(site, clicks=True)).plan.click_label == "tumor"
+
+
+def test_clicks_on_an_unknown_label_are_refused_before_the_first_step(site, tmp_path):
+    approve(site, 0)
+    publish_start(site, tmp_path)
+
+    with pytest.raises(ConfigError, match="'lesion' must be one of kidney, tumor, cyst"):
+        run(site, Choice(clicks="lesion"), on_state=lambda _: pytest.fail("a step was taken"))
+
+
+def test_warm_up_cases_can_be_trained_on(tmp_path):
+    site = make_site(tmp_path, "a", seed=1, splits=("warmup", "train", "validation"))
+
+    labels = labels_to_train_on(site, Choice(split="warmup", include_submitted=True))
+
+    assert [item.case.case_id for item in labels.train] == ["a-0"]
+    assert [item.case.case_id for item in labels.validation] == ["a-2"]

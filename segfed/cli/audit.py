@@ -1,4 +1,4 @@
-"""``segfed audit``: whether a site's records are what was written."""
+"""``segfed audit``: what left a site, and whether its records are what was written."""
 
 from __future__ import annotations
 
@@ -7,18 +7,48 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from segfed.cli import console
 from segfed.errors import LedgerError
 from segfed.sites import load_site
 from segfed.sites.chain import GENESIS
 
-app = typer.Typer(no_args_is_help=True, help="Whether a site's records are what was written.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="What left a site, and whether its records are what was written.",
+)
 
 
-@app.callback()
-def _group() -> None:
-    """Keep ``verify`` a command of its own name while it is the only one."""
+@app.command("show")
+def show(
+    folder: Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List every message that left for a federation's server: when, for which study, what."""
+    from segfed.agent import AUDIT_FILE, read_audit
+
+    site = load_site(folder)
+    messages = read_audit(site.folder / AUDIT_FILE)
+    if as_json:
+        console.print_json([message.model_dump(mode="json") for message in messages])
+        return
+    table = Table("time (UTC)", "study", "round", "message", "bytes", "sha256", box=None)
+    for message in messages:
+        table.add_row(
+            f"{message.time:%Y-%m-%d %H:%M:%S}",
+            message.manifest_sha256[:8],
+            str(message.round),
+            message.kind,
+            f"{message.bytes:,}",
+            message.sha256[:12],
+        )
+    if messages:
+        console.out.print(table, highlight=False)
+    total = sum(message.bytes for message in messages)
+    console.out.print(
+        f"{len(messages)} messages with {total:,} bytes left site {site.name}.", highlight=False
+    )
 
 
 @app.command("verify")

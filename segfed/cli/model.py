@@ -22,18 +22,18 @@ def list_(
     folder: Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the models published at a site; the arrow marks the one that proposes."""
+    """List the models published at a site; arrows mark those that the label server uses."""
     from segfed.study import current_model, published_models
 
     site = load_site(folder)
-    current = current_model(site)
+    current = {current_model(site), current_model(site, clicks=True)}
     models = published_models(site)
     if as_json:
         rows = [
             {
                 "folder": str(model.folder),
                 "sha256": model.sha256,
-                "current": model.folder == current,
+                "current": model.folder in current,
                 "lineage": model.lineage.model_dump(mode="json"),
             }
             for model in models
@@ -44,7 +44,7 @@ def list_(
     for model in models:
         lineage = model.lineage
         table.add_row(
-            "→" if model.folder == current else "",
+            "→" if model.folder in current else "",
             model.sha256[:12],
             lineage.study,
             lineage.arm,

@@ -36,6 +36,18 @@ def train(
     include_submitted: Annotated[
         bool, typer.Option("--include-submitted", help="Use labels that nobody approved, too.")
     ] = False,
+    split: Annotated[
+        Literal["train", "warmup"],
+        typer.Option("--split", help="Cases to train on; warmup: none that a study's readers see."),
+    ] = "train",
+    clicks: Annotated[
+        str | None,
+        typer.Option(
+            "--clicks",
+            metavar="LABEL",
+            help="Train a second model that corrects this label where a reader clicks.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the new model.")] = None,
     publish: Annotated[
         bool, typer.Option("--publish", help="Let the site's label server propose with it.")
@@ -68,7 +80,9 @@ def train(
             site,
             Choice(
                 arm=arm,
+                split=split,
                 include_submitted=include_submitted,
+                clicks=clicks,
                 budget=Budget(steps, seconds) if steps or seconds else DEFAULT_BUDGET,
                 seed=seed,
             ),
@@ -83,7 +97,8 @@ def train(
         content["published"] = result.published and str(result.published)
         console.print_json(content)
         return
-    console.out.print(_summary(result, site_name=site.name, out=out), soft_wrap=True)
+    summary = _summary(result, site_name=site.name, out=out, clicks=clicks)
+    console.out.print(summary, soft_wrap=True)
 
 
 def _figures(state: TrainingState) -> str:
@@ -92,14 +107,15 @@ def _figures(state: TrainingState) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in values.items() if value is not None)
 
 
-def _summary(result: FineTuned, *, site_name: str, out: Path | None) -> str:
+def _summary(result: FineTuned, *, site_name: str, out: Path | None, clicks: str | None) -> str:
     """What was trained on, what it brought, and where the model is."""
     state = result.state
     origins = ", ".join(f"{count} {origin}" for origin, count in result.n_of_origin.items())
     start = f"model {result.parent[:12]}" if result.parent else "random weights"
     trained = f"{state.total_steps} steps from {start} on {result.n_train} cases ({origins})."
     measured = (
-        f"Validation Dice on {result.n_validation} cases: {_figures(state)}."
+        f"Validation Dice{f' of {clicks} after two simulated clicks' if clicks else ''} on "
+        f"{result.n_validation} cases: {_figures(state)}."
         if state.best_dice is not None
         else "No validation case has an approved label, so nothing says whether it is any better."
     )
@@ -108,6 +124,7 @@ def _summary(result: FineTuned, *, site_name: str, out: Path | None) -> str:
     else:
         name = f"model {result.sha256 and result.sha256[:12]}"
         kept = f"{name[0].upper()}{name[1:]}: {out}" if out else ""
-        served = f"Site {site_name} now proposes with {name}." if result.published else ""
+        use = f"helps with clicks on {clicks} by" if clicks else "proposes with"
+        served = f"Site {site_name} now {use} {name}." if result.published else ""
         place = " ".join(filter(None, (served, kept)))
     return f"{trained}\n{measured}\n{place}"

@@ -104,7 +104,7 @@ def load_bundle(folder: Path) -> Model:
     """
     description = _read_json(folder / METADATA)
     lineage = validated(_read_json(folder / LINEAGE), Lineage, source=str(folder / LINEAGE))
-    plan = read_plan(description.get("segfed_plan", {}))
+    plan = bundle_plan(folder)
     state = read_weights(folder / WEIGHTS)
     sha256, expected = sha256_file(folder / WEIGHTS), description.get("weights_sha256")
     if sha256 != expected:
@@ -116,6 +116,16 @@ def load_bundle(folder: Path) -> Model:
     check_weights(state, network, source=str(folder / WEIGHTS))
     network.load_state_dict(state)
     return Model(plan, network.eval(), sha256, lineage)
+
+
+def bundle_plan(folder: Path) -> Plan:
+    """The plan in a bundle, without its network.
+
+    Raises:
+        WeightsError: If its file is missing or damaged.
+        ConfigError: If the plan breaks a rule.
+    """
+    return read_plan(_read_json(folder / METADATA).get("segfed_plan", {}))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -64,6 +64,11 @@ def inference(plan: Plan) -> dict[str, Any]:
 
 def _data_format(plan: Plan) -> dict[str, Any]:
     """MONAI's description of what goes into the network and what comes out."""
+    inputs = [*plan.channels]
+    if plan.click_label is not None:
+        inputs += [
+            f"{what} {plan.click_label}" for what in ("clicks on", "clicks beside", "earlier")
+        ]
     names = {"0": "background"} | {str(value): name for name, value in plan.labels.items()}
     shape = list(plan.patch_voxels)
     return {
@@ -72,12 +77,12 @@ def _data_format(plan: Plan) -> dict[str, Any]:
                 "type": "image",
                 "format": "hounsfield" if plan.modality == "CT" else "magnitude",
                 "modality": plan.modality,
-                "num_channels": len(plan.channels),
+                "num_channels": plan.n_inputs,
                 "spatial_shape": shape,
                 "dtype": "float32",
                 "value_range": [0, 1] if plan.window_hu else [],
                 "is_patch_data": True,
-                "channel_def": {str(n): name for n, name in enumerate(plan.channels)},
+                "channel_def": {str(n): name for n, name in enumerate(inputs)},
             }
         },
         "outputs": {

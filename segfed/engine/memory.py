@@ -41,7 +41,7 @@ def _count(plan: Plan) -> tuple[int, int]:
     """Bytes that grow with every patch of the batch, and number of weights."""
     with torch.device("meta"):
         network = UNet(**network_arguments(plan))  # type: ignore[arg-type]
-        image = torch.empty(1, len(plan.channels), *plan.patch_voxels)
+        image = torch.empty(1, plan.n_inputs, *plan.patch_voxels)
         label = torch.empty(1, *plan.patch_voxels, dtype=torch.int64)
     own = {_storage(weight)[0] for weight in network.parameters()}
     scales, activations = _saved(lambda: network.at_scales(image))

@@ -119,7 +119,7 @@ def build_network(plan: Plan, *, seed: int) -> UNet:
 def network_arguments(plan: Plan) -> dict[str, object]:
     """The keyword arguments of ``UNet`` that build a plan's network; plain JSON values."""
     return {
-        "in_channels": len(plan.channels),
+        "in_channels": plan.n_inputs,
         "out_channels": plan.n_classes,
         "features": list(plan.features),
         "strides": [list(stride) for stride in plan.level_strides],

@@ -12,6 +12,9 @@ from segfed.files import sha256_json
 from segfed.settings import validated
 from segfed.sites import PlanSettings, Task
 
+N_CLICK_MAPS = 3
+"""Of the clicks on a structure, of those beside it, and of what it was before them."""
+
 # Raised when the same plan comes to mean other voxels, so that caches are made anew.
 _PREPROCESSING_VERSION = 1
 
@@ -35,6 +38,9 @@ class Plan(PlanSettings):
     window_hu: tuple[float, float] | None
     """CT only: intensities (lower, upper) mapped to 0 and 1."""
 
+    click_label: str | None = None
+    """Label that a reader's clicks correct; the network then has more inputs, their maps."""
+
     @model_validator(mode="after")
     def _coarsest_level_has_a_mean(self) -> Self:
         if self.patch_voxels == self.coarsest_voxel:
@@ -44,6 +50,25 @@ class Plan(PlanSettings):
                 "norm cannot scale; enlarge the patch or remove a level from features"
             )
         return self
+
+    @model_validator(mode="after")
+    def _clicks_correct_a_label(self) -> Self:
+        if self.click_label is not None and self.click_label not in self.labels:
+            raise ValueError(
+                f"click_label {self.click_label!r} must be one of {', '.join(self.labels)}"
+            )
+        return self
+
+    @property
+    def n_inputs(self) -> int:
+        """Channels that go into the network: the image's, and with clicks their maps."""
+        return len(self.channels) + (0 if self.click_label is None else N_CLICK_MAPS)
+
+    @property
+    def click_target(self) -> tuple[str, int] | None:
+        """Name and value of the label that clicks correct; None in a plan without clicks."""
+        name = self.click_label
+        return None if name is None else (name, self.labels[name])
 
     @property
     def n_classes(self) -> int:

@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from torch import nn
 
 from segfed.engine.cache import PreparedCase
+from segfed.engine.clicks import NO_CLICKS, Clicks, click_maps, with_next_click
 from segfed.engine.device import place
 from segfed.engine.plan import Plan
 from segfed.engine.sliding import Axes, slide
@@ -18,6 +19,9 @@ from segfed.evaluation import dice, structure_mask
 from segfed.evaluation.masks import Box, bounding_box
 from segfed.volumes import Volume
 from transforms import as_metatensor, preprocess, restore_slabs
+
+# A model that takes clicks is chosen by what it makes of a few.
+_VALIDATION_CLICKS = 2
 
 
 def predict_label(
@@ -52,6 +56,7 @@ def predict_label(
     box = content_box(image)
     if box is None:
         return Volume(np.zeros((1, *volume.grid.shape), dtype=np.uint8), volume.grid)
+    image = _network_input(plan, image)
     label = restore_slabs(
         _slabs(networks, plan, image, box, device=device, mirror_axes=mirror_axes),
         box=box,
@@ -77,7 +82,13 @@ def content_box(image: torch.Tensor) -> Box | None:
 
 
 def predict_scores(
-    networks: Sequence[nn.Module], plan: Plan, image: torch.Tensor, *, device: torch.device
+    networks: Sequence[nn.Module],
+    plan: Plan,
+    image: torch.Tensor,
+    *,
+    clicks: Clicks = NO_CLICKS,
+    before: torch.Tensor | None = None,
+    device: torch.device,
 ) -> torch.Tensor:
     """Class probabilities of a preprocessed image, from windows weighted towards their centres.
 
@@ -88,6 +99,8 @@ def predict_scores(
         networks: One network, or several whose probabilities are averaged.
         plan: The plan that they were trained by.
         image: Shape (C, I, J, K), on RAS axes at the plan's spacing.
+        clicks: Positions on the image's grid; without effect in a plan that takes none.
+        before: What the clicks correct, see `click_maps`.
         device: Where to compute.
 
     Returns:
@@ -97,11 +110,55 @@ def predict_scores(
     scores[0] = 1
     box = content_box(image)
     if box is not None:
+        image = _network_input(plan, image, clicks=clicks, before=before)
         done = box[0].start
         for slab in _slabs(networks, plan, image, box, device=device):
             scores[:, done : done + slab.shape[1], box[1], box[2]] = slab.cpu()
             done += slab.shape[1]
     return scores
+
+
+def refined_scores(
+    networks: Sequence[nn.Module],
+    plan: Plan,
+    image: torch.Tensor,
+    scores: torch.Tensor,
+    *,
+    clicks: Clicks,
+    device: torch.device,
+) -> torch.Tensor:
+    """Class probabilities that take clicks into account, computed anew only around them.
+
+    The box around all clicks and half a patch on each side is predicted with them; what lies
+    further away stays as it was, so that a click on a large image costs little.
+
+    Args:
+        networks: As for `predict_scores`.
+        plan: A plan that takes clicks.
+        image: As for `predict_scores`.
+        scores: What that gave without clicks; not changed.
+        clicks: Positions on the image's grid, at least one.
+        device: Where to compute.
+    """
+    if plan.click_target is None:
+        raise ValueError("refined_scores needs a plan that takes clicks; train one with a label")
+    near, corner = [], []
+    for axis, (size, patch) in enumerate(zip(image.shape[1:], plan.patch_voxels, strict=True)):
+        along = [round(position[axis]) for position in clicks.positions]
+        first = min(max(min(along) - patch // 2, 0), size - 1)
+        near.append(slice(first, max(max(along) + patch // 2, first + 1)))
+        corner.append(first)
+    here = (slice(None), *near)
+    refined = scores.clone()
+    refined[here] = predict_scores(
+        networks,
+        plan,
+        image[here],
+        clicks=clicks.from_corner(corner),
+        before=scores[plan.click_target[1]][tuple(near)],
+        device=device,
+    )
+    return refined
 
 
 def _slabs(
@@ -143,7 +200,19 @@ def validation_means(
 
     Meant for choosing between states of one training; published figures are measured on the
     images' own grids. A case counts for a structure unless that is empty in label and prediction.
+
+    For a plan that takes clicks there is one Dice: of the label that they correct, after two by
+    somebody who clicks in the largest error.
     """
+    if plan.click_target is not None:
+        name, value = plan.click_target
+        after = [
+            dice_after_clicks(
+                network, plan, case, value=value, n_clicks=_VALIDATION_CLICKS, device=device
+            )
+            for case in cases
+        ]
+        return {name: _mean_dice([each[-1] for each in after])}
     rows: dict[str, list[float]] = {name: [] for name in plan.structures}
     for case in cases:
         image = torch.from_numpy(np.array(case.image))
@@ -153,6 +222,53 @@ def validation_means(
                 dice(structure_mask(case.label, values), structure_mask(predicted, values))
             )
     return {name: _mean_dice(values) for name, values in rows.items()}
+
+
+def dice_after_clicks(
+    network: nn.Module,
+    plan: Plan,
+    case: PreparedCase,
+    *,
+    value: int,
+    n_clicks: int,
+    device: torch.device,
+) -> list[float]:
+    """Dice of the label that clicks correct, after none, one, … of them; see `next_click`.
+
+    Args:
+        network: A network that takes clicks.
+        plan: Its plan.
+        case: A preprocessed case; scores are compared on its resampled grid.
+        value: Of that label.
+        n_clicks: How many clicks at most; the reader stops where nothing is wrong any more.
+        device: Where to compute.
+
+    Returns:
+        ``n_clicks`` + 1 values, NaN while label and prediction are both empty.
+    """
+    image, truth = torch.from_numpy(np.array(case.image)), case.label == value
+    start = scores = predict_scores([network], plan, image, device=device)
+    clicks, found = NO_CLICKS, []
+    for number in range(n_clicks + 1):
+        predicted = scores.argmax(dim=0).numpy() == value
+        found.append(dice(truth, predicted))
+        if number < n_clicks and (truth != predicted).any():
+            clicks = with_next_click(clicks, truth, predicted)
+            scores = refined_scores([network], plan, image, start, clicks=clicks, device=device)
+    return found
+
+
+def _network_input(
+    plan: Plan,
+    image: torch.Tensor,
+    *,
+    clicks: Clicks = NO_CLICKS,
+    before: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """A preprocessed image, with the maps of clicks behind it where the plan takes any."""
+    if plan.click_label is None:
+        return image
+    return torch.cat([image, click_maps(clicks, image.shape[1:], before=before)])
 
 
 def _mean_dice(values: Sequence[float]) -> MeanDice:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from segfed.engine.cache import PreparedCase
+from segfed.engine.clicks import with_simulated_clicks
 from segfed.engine.device import enough_memory, mixed_precision, place
 from segfed.engine.loss import loss_at_scales
 from segfed.engine.network import UNet
@@ -279,6 +280,10 @@ class LocalTrainer:
             mirror_axes=self.plan.mirror_axes,
             generator=generator,
         )
+        if self.plan.click_target is not None:
+            _, value = self.plan.click_target
+            seed = int(rng.integers(2**63))
+            images = with_simulated_clicks(self.network, images, labels, value=value, seed=seed)
         return images.contiguous(memory_format=torch.channels_last_3d), labels
 
 

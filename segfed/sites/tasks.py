@@ -95,10 +95,11 @@ class PlanSettings(Settings):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_empty_strides(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Plans are identified by the hash of this: those from before there were strides keep theirs
+    def _without_later_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Plans are identified by the hash of this: those from before there were these keep theirs
         content: dict[str, Any] = dump(self)
-        return {key: value for key, value in content.items() if key != "strides" or value}
+        later = ("strides", "click_label")
+        return {key: value for key, value in content.items() if key not in later or value}
 
 
 def _once(values: tuple[int, ...]) -> int | tuple[int, ...]:

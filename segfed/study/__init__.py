@@ -14,6 +14,7 @@ from segfed.study.models import ModelId
 from segfed.study.preflight import check_study
 from segfed.study.registry import (
     PublishedModel,
+    click_model_name,
     current_model,
     export_model,
     publish,
@@ -40,6 +41,7 @@ __all__ = [
     "TrainingFinished",
     "TrainingStarted",
     "check_study",
+    "click_model_name",
     "current_model",
     "export_model",
     "ignore_event",

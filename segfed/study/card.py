@@ -57,20 +57,26 @@ def fine_tune_card(
     steps: int,
     start_dice: float | None,
     dice: float | None,
+    clicks: str | None = None,
 ) -> str:
     """The card of a model that one site trained on from another one, in Markdown."""
     start = f"model `{lineage.parent[:12]}`" if lineage.parent else "random weights"
+    measured = "validation Dice"
+    purpose = ""
+    if clicks:
+        measured = f"validation Dice of {clicks} after two simulated clicks"
+        purpose = f"It corrects the {clicks} where a reader clicks on or beside it.\n"
     return f"""# {task.title}
 
 A 3D segmentation model that site `{site}` trained by itself, from {start}: {steps} optimizer steps
 on {n_train} cases with approved labels ({lineage.arm}).
-
+{purpose}
 | | |
 |---|---|
 | input | {task.modality}, channels {", ".join(task.channels)} |
 | structures | {", ".join(task.structures)} |
 | training data | {", ".join(lineage.data)}, of {", ".join(lineage.sites)} |
-| validation Dice | {_figure(start_dice)} before, {_figure(dice)} after, on {n_validation} cases |
+| {measured} | {_figure(start_dice)} before, {_figure(dice)} after, on {n_validation} cases |
 
 ## Limits
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from segfed.errors import ConfigError, TrainingError
 from segfed.protocol import Arm, ArmChoice
@@ -27,8 +28,14 @@ class Choice:
     arm: ArmChoice = "mixed"
     """``mixed`` takes each case's newest label of either arm."""
 
+    split: Literal["train", "warmup"] = "train"
+    """Which cases; in a reader study the warm-up cases are those that no reader is to see."""
+
     include_submitted: bool = False
     """Also labels that nobody has reviewed."""
+
+    clicks: str | None = None
+    """Train the model that takes clicks on this label, in place of the one that proposes."""
 
     budget: Budget = DEFAULT_BUDGET
     seed: int = 0
@@ -45,7 +52,7 @@ class TrainingLabels:
 def labels_to_train_on(site: Site, choice: Choice) -> TrainingLabels:
     """The labels that a site's own training would use, checked.
 
-    Only cases of the training split are trained on, and only those of the validation split chosen
+    Only cases of the chosen split are trained on, and only those of the validation split chosen
     by; the latter are drawn by hand, whatever is trained on. In both, a case without an approved
     label is left out. So is a training case for which a reader is still to get a proposal, as in
     the second period of a crossover: no model proposes for a case that it has seen.
@@ -62,7 +69,7 @@ def labels_to_train_on(site: Site, choice: Choice) -> TrainingLabels:
             "an external site. Train at another site."
         )
     statuses = COUNTING if choice.include_submitted else APPROVED
-    approved = approved_labels(site, split="train", arms=_ARMS[choice.arm], statuses=statuses)
+    approved = approved_labels(site, split=choice.split, arms=_ARMS[choice.arm], statuses=statuses)
     awaited = {
         reading.assignment.case_id
         for reading in site.ledger().readings()
@@ -77,10 +84,11 @@ def labels_to_train_on(site: Site, choice: Choice) -> TrainingLabels:
         )
     if not train:
         arm = "" if choice.arm == "mixed" else f"{choice.arm} "
+        n_cases = len(site.split(choice.split))
         raise TrainingError(
-            f"Site {site.name} has {len(site.split('train'))} cases to train on, but none of them "
-            f"has an {' or '.join(statuses)} {arm}label. Expected at least one: let a reviewer "
-            "approve the labels that are right."
+            f"Site {site.name} has {n_cases} cases to train on, but none of them has an "
+            f"{' or '.join(statuses)} {arm}label. Expected at least one: let a reviewer approve "
+            "the labels that are right."
         )
     validation = approved_labels(
         site, split="validation", arms=(VALIDATION_ARM,), statuses=statuses

@@ -14,13 +14,15 @@ from segfed.errors import ConfigError
 from segfed.files import sha256_file, write_text
 from segfed.protocol import FederationState
 from segfed.settings import validated
-from segfed.sites import Site
+from segfed.sites import Site, Task
 from segfed.study.card import model_card
 from segfed.study.models import UNTRAINED, ModelId, arm_choice
 from segfed.study.records import INPUTS_FILE, WEIGHTS_FILE, StudyRecord, read_study
 
 CURRENT_FILE = "current"
 """Names the folder of the model that the label server serves."""
+
+_CLICKS_SUFFIX = "_clicks"
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,16 @@ def _lineage_of(study: StudyRecord, model: ModelId, folder: Path) -> Lineage:
     )
 
 
+def click_model_name(task: Task) -> str:
+    """What the model that takes a reader's clicks is called, beside the task's own."""
+    return task.name + _CLICKS_SUFFIX
+
+
 def publish(bundle_folder: Path, site: Site) -> Path:
     """Put a bundle where the site's label server loads it; returns its folder there.
 
-    The bundle is checked and copied first; only then does ``current`` name it, in one step.
+    The bundle is checked and copied first; only then does ``current`` name it, in one step. A
+    model that takes clicks comes beside the one that proposes, not in its place.
 
     Raises:
         WeightsError: If the bundle is damaged.
@@ -98,7 +106,7 @@ def publish(bundle_folder: Path, site: Site) -> Path:
     """
     model = load_bundle(bundle_folder)
     check_fits(model.plan, site, source=str(bundle_folder))
-    models = _models_folder(site)
+    models = _models_folder(site, clicks=model.plan.click_label is not None)
     target = models / model.sha256[:12]
     if not _is_intact(target, bundle_folder, model.sha256):
         models.mkdir(parents=True, exist_ok=True)
@@ -166,9 +174,17 @@ def shared_model(run_folder: Path) -> ModelId:
     )
 
 
-def current_model(site: Site) -> Path | None:
-    """Folder of the bundle that the site's label server serves; None before the first one."""
-    models = _models_folder(site)
+def current_model(site: Site, *, clicks: bool = False) -> Path | None:
+    """Folder of the bundle that the site's label server serves; None before the first one.
+
+    Args:
+        site: The site.
+        clicks: The one that takes clicks, in place of the one that proposes.
+
+    Raises:
+        ConfigError: If the folder is not there.
+    """
+    models = _models_folder(site, clicks=clicks)
     name_file = models / CURRENT_FILE
     if not name_file.exists():
         return None
@@ -182,7 +198,7 @@ def current_model(site: Site) -> Path | None:
 
 
 def published_models(site: Site) -> tuple[PublishedModel, ...]:
-    """Every model that was ever published at a site for its task.
+    """Every model that was ever published at a site for its task, those with clicks last.
 
     Raises:
         ConfigError: If a lineage is damaged.
@@ -193,7 +209,8 @@ def published_models(site: Site) -> tuple[PublishedModel, ...]:
             sha256=sha256_file(path.parent / WEIGHTS),
             lineage=_read_lineage(path),
         )
-        for path in sorted(_models_folder(site).glob(f"*/{LINEAGE}"))
+        for clicks in (False, True)
+        for path in sorted(_models_folder(site, clicks=clicks).glob(f"*/{LINEAGE}"))
     )
 
 
@@ -214,6 +231,7 @@ def _is_intact(folder: Path, bundle_folder: Path, sha256: str) -> bool:
     )
 
 
-def _models_folder(site: Site) -> Path:
+def _models_folder(site: Site, *, clicks: bool) -> Path:
     """Where a site keeps the published models of its task."""
-    return site.folder / "models" / site.task.name
+    name = click_model_name(site.task) if clicks else site.task.name
+    return site.folder / "models" / name
