@@ -138,6 +138,12 @@ def test_missed_structures_are_counted(report):
     )
 
 
+def test_a_structure_that_no_reference_has_is_not_called_found(report):
+    report["cases"]["structures"]["tumor"]["cases"] = []
+
+    assert "tumor" not in say(report, "missed_structures")
+
+
 def test_the_worst_case_is_told_by_its_site(report):
     # Mean over structures: (0.6 + 0.6 + 0) / 3 = 0.4.
     assert next(FACTS["worst_cases"](report)) == (
@@ -175,9 +181,10 @@ def test_every_privacy_setting_is_told(report):
         "threshold": None,
     }
 
-    assert say(report, "privacy") == (
-        "clip norm: 2.5, secure aggregation: True, threshold: not set."
-    )
+    assert list(FACTS["privacy"](report)) == [
+        "clip norm: 2.5, secure aggregation: True, threshold: not set.",
+        "The server sees nothing but the sum of the sites' updates.",
+    ]
 
 
 def test_sites_are_scored_one_by_one(report):
@@ -189,3 +196,14 @@ def test_sites_are_scored_one_by_one(report):
     # Five cases of 0.6, and one of (0.6 + 0.6 + 0) / 3 = 0.4.
     assert "Dice manual labels 0.567" in federated[1]
     assert federated[1].endswith("6 cases.")
+
+
+def test_without_a_shared_model_there_are_no_failures_to_tell(tmp_path):
+    run = write_run(
+        tmp_path, dice=dice, cases={"a": 2, "b": 6}, external={}, regimes=("local",)
+    )  # fmt: skip
+    report = build_report(run)
+
+    for name in ("missed_structures", "worst_cases", "surface_and_distance"):
+        assert say(report, name) == ""
+    assert "a, local: Dice" in say(report, "results_by_site")

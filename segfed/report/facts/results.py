@@ -21,9 +21,10 @@ def question(report: Report) -> Iterator[str]:
             f"{comparison['margin']:g} Dice against models trained on manual ones, in "
             f"{joined([words(name) for name in comparison['declared_structures']])}."
         )
+    seeds = joined([str(seed) for seed in report["seeds"]])
     yield (
         f"Compared: regimes {joined(settings['regimes'])}; label arms "
-        f"{joined(settings['arms'])}; seeds {joined([str(seed) for seed in report['seeds']])}."
+        f"{joined(settings['arms'])}; training seeds {seeds}."
     )
 
 
@@ -74,8 +75,10 @@ def results_over_all_sites(report: Report) -> Iterator[str]:
 
 def surface_and_distance(report: Report) -> Iterator[str]:
     """The other metrics of the shared model, over the participating sites."""
-    regime = report["cases"]["regime"] if report["cases"] else None
-    for arm, structures in report["surface_dice"].get(regime, {}).items():
+    if not report["cases"]:
+        return
+    regime = report["cases"]["regime"]
+    for arm, structures in report["surface_dice"][regime].items():
         for name, cell in structures.items():
             distance = report["hd95_mm"][regime][arm][name]
             median = (
@@ -113,6 +116,8 @@ def missed_structures(report: Report) -> Iterator[str]:
     if not report["cases"]:
         return
     for name, found in report["cases"]["structures"].items():
+        if not found["cases"]:
+            continue
         for arm in report["overall"][report["cases"]["regime"]]:
             dice = [case["dice"][arm] for case in found["cases"]]
             yield (

@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from segfed.report.facts.wording import Report, listed, model_name, times
 from segfed.report.text import duration, joined, number, words
 
+_TOLD_ELSEWHERE = (
+    "spacing_mm", "window_hu", "task", "modality", "channels", "labels", "structures",
+)  # fmt: skip
+"""Parts of a plan that are the task's, or of preprocessing."""
+
 _NO_FEDERATION = "No model of the run was trained in a federation."
 
 
@@ -14,7 +19,7 @@ def technology(report: Report) -> Iterator[str]:
     """What kind of model it is."""
     task = report["task"]
     yield (
-        f"A 3D UNet (deep learning) for {task['title']}. It segments "
+        f"A 3D UNet (deep learning). Task: {task['title']}. It segments "
         f"{joined([words(name) for name in task['structures']])}."
     )
 
@@ -30,7 +35,7 @@ def preprocessing(report: Report) -> Iterator[str]:
 
 def network(report: Report) -> Iterator[str]:
     """The plan by which the network was built."""
-    yield f"{listed(report['methods']['plan'], but=('spacing_mm', 'window_hu'))}."
+    yield f"{listed(report['methods']['plan'], but=_TOLD_ELSEWHERE)}."
     yield f"SHA-256 of the plan: {report['methods']['plan_sha256']}."
 
 
@@ -84,7 +89,13 @@ def federation(report: Report) -> Iterator[str]:
 def privacy(report: Report) -> Iterator[str]:
     """What of a site's update the server sees."""
     if report["federation"]:
-        yield f"{listed(report['settings']['privacy'])}."
+        settings = report["settings"]["privacy"]
+        yield f"{listed(settings)}."
+        yield (
+            "The server sees nothing but the sum of the sites' updates."
+            if settings["secure_aggregation"]
+            else "The server sees the update of each site."
+        )
     else:
         yield _NO_FEDERATION
 
