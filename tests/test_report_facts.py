@@ -56,7 +56,14 @@ def with_patients(run, splits, total):
 
 @pytest.fixture
 def own_run(tmp_path):
-    return write_run(tmp_path, dice=dice, cases={"a": 2, "b": 6}, external={"x": 3})
+    return write_run(
+        tmp_path,
+        dice=dice,
+        cases={"a": 2, "b": 6},
+        external={"x": 3},
+        arms=("manual",),
+        regimes=("local",),
+    )
 
 
 def test_patients_that_add_up_are_in_one_split_each(own_run):

@@ -22,7 +22,14 @@ def image(number):
 @pytest.fixture
 def run(tmp_path):
     """Two sites whose models learned from images 10 to 13, were chosen by 20, tested on 0 to 4."""
-    run = write_run(tmp_path, dice=lambda *_: 0.5, cases={"a": 2, "b": 2}, external={"x": 1})
+    run = write_run(
+        tmp_path,
+        dice=lambda *_: 0.5,
+        cases={"a": 2, "b": 2},
+        external={"x": 1},
+        arms=("manual",),
+        regimes=("local", "ensemble", "federated"),
+    )
     study = read_study(run)
     tests = [
         case.model_copy(update={"image_sha256": image(number)})
