@@ -85,14 +85,19 @@ def changed_fraction(label: NDArray[np.integer[Any]], proposal: NDArray[np.integ
 def _proposal_seen(
     events: Sequence[ReadingEvent], records: Sequence[LabelRecord], assignment: int | None
 ) -> tuple[str | None, str | None]:
-    """The last proposal that the reader saw in this period, and its model."""
+    """The last proposal that the reader saw in this period, and its model.
+
+    Answers to clicks are the reader's work on a proposal: they count only where there was none.
+    """
     others = [record.submitted_at for record in records if record.assignment != assignment]
     openings = [e.at for e in events if e.kind == "opened" and others and e.at > max(others)]
     # Without an opening the reader still has on screen what they had before: all of it counts.
     start = min(openings, default=None)
-    for event in reversed(events):
-        if event.kind == "proposed" and (start is None or event.at >= start):
-            return event.proposal_sha256, event.model_sha256
+    in_period = [event for event in events if start is None or event.at >= start]
+    for kind in ("proposed", "clicked"):
+        for event in reversed(in_period):
+            if event.kind == kind:
+                return event.proposal_sha256, event.model_sha256
     # An earlier period that was opened anew: its label began with what was seen then.
     earlier = [record for record in records if record.assignment == assignment]
     return (earlier[-1].proposal_sha256, earlier[-1].model_sha256) if earlier else (None, None)

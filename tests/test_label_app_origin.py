@@ -26,6 +26,10 @@ def proposed(minutes: float, sha256: str = "proposal") -> ReadingEvent:
     return ReadingEvent(after(minutes), "proposed", sha256, "model")
 
 
+def clicked(minutes: float, sha256: str) -> ReadingEvent:
+    return ReadingEvent(after(minutes), "clicked", sha256, "click model")
+
+
 def submitted(minutes: float, *, assignment: int | None = None, proposal=None) -> LabelRecord:
     """A label that the reader sent earlier."""
     new = new_label(
@@ -74,6 +78,21 @@ def test_the_last_proposal_counts():
     made = infer(PROPOSAL, [opened(0), proposed(1, "older"), proposed(2)])
 
     assert made.origin == "ai_accepted"
+
+
+def test_clicks_change_a_proposal_and_replace_none():
+    answered = np.array([0, 1, 1, 1, 0, 0])
+
+    made = infer(answered, [opened(0), proposed(1), clicked(2, "answer")])
+
+    assert (made.origin, made.changed_fraction) == ("ai_corrected", pytest.approx(1 / 3))
+    assert (made.proposal_sha256, made.model_sha256) == ("proposal", "model")
+
+
+def test_without_a_proposal_the_last_answer_to_clicks_counts():
+    made = infer(PROPOSAL, [opened(0), clicked(1, "older"), clicked(2, "proposal")])
+
+    assert (made.origin, made.model_sha256) == ("ai_accepted", "click model")
 
 
 def test_a_proposal_stays_seen_when_the_case_is_opened_or_submitted_again():
