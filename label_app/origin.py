@@ -43,8 +43,8 @@ def infer_provenance(
 
     A reader who was shown a proposal for the case has seen it, even if the case was closed and
     opened again, a label was submitted or the assignment was replaced meanwhile: what follows is
-    assisted. Only another period begins anew: once a label was submitted under one assignment,
-    and the case was opened again to read it under the next.
+    assisted. Only a later period begins anew: once a label was submitted under one assignment,
+    and the case was opened again to read it under the next. An earlier one does not.
 
     Args:
         label: The submitted label (1, I, J, K), already on its image's grid.
@@ -89,7 +89,14 @@ def _proposal_seen(
 
     Answers to clicks are the reader's work on a proposal: they count only where there was none.
     """
-    others = [record.submitted_at for record in records if record.assignment != assignment]
+    # Assignments are numbered in the order of their periods. What was seen in a later one is seen
+    # by whoever makes the earlier one's label again.
+    others = [
+        record.submitted_at
+        for record in records
+        if record.assignment != assignment
+        and (record.assignment is None or assignment is None or record.assignment < assignment)
+    ]
     openings = [e.at for e in events if e.kind == "opened" and others and e.at > max(others)]
     # Without an opening the reader still has on screen what they had before: all of it counts.
     start = min(openings, default=None)
@@ -98,9 +105,7 @@ def _proposal_seen(
         for event in reversed(in_period):
             if event.kind == kind:
                 return event.proposal_sha256, event.model_sha256
-    # An earlier period that was opened anew: its label began with what was seen then.
-    earlier = [record for record in records if record.assignment == assignment]
-    return (earlier[-1].proposal_sha256, earlier[-1].model_sha256) if earlier else (None, None)
+    return None, None
 
 
 def _time_spent(

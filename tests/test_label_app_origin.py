@@ -131,6 +131,27 @@ def test_a_period_that_is_opened_anew_remembers_its_proposal():
     assert (made.origin, made.model_sha256) == ("ai_accepted", "model")
 
 
+def test_a_manual_period_that_is_made_again_after_the_assisted_one_is_assisted():
+    """Whether the later opening follows the proposal or not: its reader has seen it."""
+    records = [submitted(20, assignment=1), submitted(50, assignment=2, proposal="proposal")]
+    events = [opened(0), opened(40), proposed(41)]
+
+    assert infer(PROPOSAL, [*events, opened(55)], records=records, assignment=1).origin != "manual"
+    assert infer(PROPOSAL, events, records=records, assignment=1).origin != "manual"
+
+
+def test_a_second_period_that_is_made_again_hides_only_what_came_before_the_first_was():
+    """The assisted first label was made again, too, and a washout lies behind it."""
+    records = [
+        submitted(5, assignment=1, proposal="proposal"),
+        submitted(20, assignment=2),
+        submitted(40, assignment=1, proposal="proposal"),
+    ]
+    events = [opened(0), proposed(1), opened(10), opened(30), proposed(31), opened(50)]
+
+    assert infer(PROPOSAL, events, records=records, assignment=2).origin == "manual"
+
+
 def test_work_between_two_requests_counts_in_full_up_to_the_limit():
     # From 0 to the proposal at 2, to the next at 20, and from there to the submission at 45
     made = infer(PROPOSAL, [opened(0), proposed(2), proposed(20)], at=45.0)
