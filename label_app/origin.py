@@ -52,7 +52,7 @@ def infer_provenance(
         records: The reader's earlier labels of the case, oldest first.
         assignment: The assignment to which the label belongs, if there is one.
         stored_label: Reads a stored proposal (1, I, J, K) by its hash.
-        idle_seconds: The longest pause between two requests that counts as work in full.
+        idle_seconds: How much of the time after an opening counts as work at most.
         now: The time of the submission.
     """
     last_submitted_at = records[-1].submitted_at if records else None
@@ -116,15 +116,15 @@ def _time_spent(
 ) -> tuple[datetime | None, float | None]:
     """When the case was opened since the last submission, and the seconds of work since then.
 
-    Both are None for a label that was sent without opening the case: nothing was measured. A
-    pause between two requests that is longer than ``idle_seconds`` counts as that long. Drawing
-    sends no requests, so the limit must be longer than a structure takes to draw: the seconds are
-    an estimate, beside which the elapsed time from opening to submission is the upper bound.
+    Both are None for a label that was sent without opening the case: nothing was measured. From
+    one opening to the next, or to the submission, at most ``idle_seconds`` count. Proposals and
+    clicks prolong nothing: drawing by hand sends no requests, and its time would look shorter
+    beside theirs. So the limit must be longer than a case takes to draw: the seconds are an
+    estimate, beside which the elapsed time from opening to submission is the upper bound.
     """
     recent = [e for e in events if last_submitted_at is None or e.at > last_submitted_at]
     opened = [event.at for event in recent if event.kind == "opened"]
     if not opened:
         return None, None
-    steps = [event.at for event in recent if event.at >= opened[0]]
-    gaps = ((after - before).total_seconds() for before, after in pairwise([*steps, now]))
+    gaps = ((after - before).total_seconds() for before, after in pairwise([*opened, now]))
     return opened[0], sum(min(gap, idle_seconds) for gap in gaps)

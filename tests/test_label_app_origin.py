@@ -152,12 +152,15 @@ def test_a_second_period_that_is_made_again_hides_only_what_came_before_the_firs
     assert infer(PROPOSAL, events, records=records, assignment=2).origin == "manual"
 
 
-def test_work_between_two_requests_counts_in_full_up_to_the_limit():
-    # From 0 to the proposal at 2, to the next at 20, and from there to the submission at 45
-    made = infer(PROPOSAL, [opened(0), proposed(2), proposed(20)], at=45.0)
+@pytest.mark.parametrize(("at", "minutes"), [(25.0, 25), (60.0, 30)])
+def test_the_same_time_counts_with_and_without_help(at, minutes):
+    by_hand = infer(PROPOSAL, [opened(0)], at=at)
+    helped = infer(
+        PROPOSAL, [opened(0), proposed(2), *(clicked(m, "older") for m in (8, 14, 20))], at=at
+    )
 
-    assert made.opened_at == NOON
-    assert made.active_seconds == pytest.approx(45 * 60)
+    assert by_hand.opened_at == helped.opened_at == NOON
+    assert by_hand.active_seconds == helped.active_seconds == pytest.approx(minutes * 60)
 
 
 def test_a_longer_pause_counts_as_the_limit_before_a_submission_too():
