@@ -44,25 +44,27 @@ def serve_for_good(
 
     Raises:
         ServerError: If the first start fails, which no other start would cure, or if the server
-            ended `MOST_QUICK_ENDS` times in a row soon after its start.
+            ended `MOST_QUICK_ENDS` times in a row soon after its start, or before it answered.
     """
     is_first, n_quick = True, 0
     while True:
-        started = clock()
+        started, is_ready = clock(), False
         try:
             with start(listen) as server:
                 if is_first:
                     on_ready(server)
-                is_first, listen = False, server.listen
+                is_first, is_ready, listen = False, True, server.listen
                 server.wait()
         except ServerError as error:
             if is_first:
                 raise
-            n_quick = n_quick + 1 if clock() - started < QUICK_SECONDS else 1
+            is_quick = not is_ready or clock() - started < QUICK_SECONDS
+            n_quick = n_quick + 1 if is_quick else 1
             if n_quick >= MOST_QUICK_ENDS:
                 raise ServerError(
                     f"The label server ended {n_quick} times in a row within {QUICK_SECONDS:g} s "
-                    f"of its start; expected it to run until it is stopped. The last time: {error}"
+                    "of its start, or never answered; expected it to run until it is stopped. The "
+                    f"last time: {error}"
                 ) from error
             pause_seconds = 2.0 ** (n_quick - 1)
             logger.warning("Starting again in %g s. %s", pause_seconds, error)
