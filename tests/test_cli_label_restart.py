@@ -9,7 +9,7 @@ import pytest
 
 from segfed.cli.label_listen import Listen
 from segfed.cli.label_restart import MOST_QUICK_ENDS, QUICK_SECONDS, serve_for_good
-from segfed.errors import ServerError
+from segfed.errors import ConfigError, ServerError
 
 
 @dataclass
@@ -86,6 +86,23 @@ def test_a_first_start_that_fails_is_not_tried_again():
     with pytest.raises(ServerError, match="no port"):
         serve_for_good(start, listen=Listen(), on_ready=starts.append)
     assert len(starts) == 1
+
+
+@pytest.mark.parametrize("error", [ConfigError("mode 644"), OSError(28, "disk is full")])
+def test_what_somebody_may_cure_meanwhile_is_tried_again(error):
+    servers = MadeUpServers([1.0, 10 * QUICK_SECONDS])
+    good = servers.start
+
+    def start(listen):
+        if len(servers.pauses) == 1:
+            servers.pauses.append(0.0)
+            raise error
+        return good(listen)
+
+    servers.start = start
+    with pytest.raises(KeyboardInterrupt):
+        servers.run()
+    assert servers.pauses == [1.0, 0.0, 2.0, 1.0]
 
 
 @pytest.mark.parametrize("waited_seconds", [0.0, QUICK_SECONDS + 1])

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from segfed.cli.label_listen import Listen
 from segfed.cli.label_server import RunningServer
-from segfed.errors import ServerError
+from segfed.errors import SegfedError, ServerError
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +43,9 @@ def serve_for_good(
         sleep: Waits so many.
 
     Raises:
-        ServerError: If the first start fails, which no other start would cure, or if the server
-            ended `MOST_QUICK_ENDS` times in a row soon after its start, or before it answered.
+        SegfedError, OSError: If the first start fails, which no other start would cure.
+        ServerError: If the server ended `MOST_QUICK_ENDS` times in a row soon after its start, or
+            before it answered.
     """
     is_first, n_quick = True, 0
     while True:
@@ -55,7 +56,7 @@ def serve_for_good(
                     on_ready(server)
                 is_first, is_ready, listen = False, True, server.listen
                 server.wait()
-        except ServerError as error:
+        except (SegfedError, OSError) as error:  # a damaged site, a full disk: somebody may cure it
             if is_first:
                 raise
             is_quick = not is_ready or clock() - started < QUICK_SECONDS
