@@ -6,11 +6,13 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import NoReturn
 
 from segfed.cli.label_listen import Listen
-from segfed.cli.label_server import RunningServer
+from segfed.cli.label_server import RunningServer, running_server
 from segfed.errors import SegfedError, ServerError
+from segfed.sites import read_accounts
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +21,39 @@ MOST_QUICK_ENDS = 5
 
 QUICK_SECONDS = 120.0
 """A server that ran longer had started well, and its end counts as the first again."""
+
+
+def site_starter(
+    site_folder: Path, *, reader: str | None, device: str
+) -> Callable[[Listen], AbstractContextManager[RunningServer]]:
+    """What starts a site's server, as often as it takes, with the accounts that there are then.
+
+    Accounts that were added meanwhile count: readers log in, whoever was named. Once there were
+    some, no server starts without, because it would let in everybody on this machine.
+
+    Args:
+        site_folder: The site.
+        reader: Whose name the label records bear at a site without accounts.
+        device: Where the model runs.
+    """
+    began_with_accounts = had_accounts = bool(read_accounts(site_folder))
+
+    def start(listen: Listen) -> AbstractContextManager[RunningServer]:
+        nonlocal had_accounts
+        has_accounts = bool(read_accounts(site_folder))
+        if had_accounts and not has_accounts:
+            raise ServerError(
+                f"Found no account in {site_folder} any more; expected one, because a server "
+                "without accounts asks nobody to log in. Add one with `segfed label user add`, or "
+                "end this command and start it anew."
+            )
+        had_accounts = has_accounts
+        is_late = has_accounts and not began_with_accounts
+        return running_server(
+            site_folder, listen=listen, reader=None if is_late else reader, device=device
+        )
+
+    return start
 
 
 def serve_for_good(
