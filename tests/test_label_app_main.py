@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,19 @@ def test_slicer_is_told_how_a_label_was_recorded(app, site, tmp_path):
     assert (shown["origin"], shown["status"], shown["record"]) == ("manual", "submitted", 1)
     assert shown["label_sha256"] == site.ledger().records()[0].label_sha256
     assert app.on_save_label("case1", "case1") == {}
+
+
+def test_of_two_labels_saved_at_once_each_answer_names_its_own(app, tmp_path):
+    requests = [copy_context(), copy_context()]
+    for size, request in zip((3, 4), requests, strict=True):
+        write_label(make_label(size=size), tmp_path / "label.nii.gz")
+        request.run(
+            app.datastore().save_label, "case0", str(tmp_path / "label.nii.gz"), "final", {}
+        )
+
+    answers = [request.run(app.on_save_label, "case0", "case0") for request in requests]
+
+    assert [answer["record"] for answer in answers] == [1, 2]
 
 
 def test_unknown_strategies_and_models_are_refused_in_words(app):
