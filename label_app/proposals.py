@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,10 +18,12 @@ from label_app.inference import Proposal, as_file, propose, warm_up
 from label_app.store import SiteDatastore
 from label_app.uncertainty import BLIND_SPLITS
 from segfed.engine import select_device
-from segfed.errors import CaseError, ServerError
+from segfed.errors import CaseError, SegfedError, ServerError
 from segfed.sites import Case, Site
 from segfed.study import current_model
 from segfed.volumes import Volume, read_grid
+
+logger = logging.getLogger(__name__)
 
 _RESULT_EXTENSIONS = (".nrrd", ".nii.gz", ".nii")
 _Result = TypeVar("_Result")
@@ -63,8 +66,7 @@ class Proposer(InferTask):
 
     def is_valid(self) -> bool:
         """Whether a model is published; MONAI Label lists only valid ones."""
-        with explaining():
-            return current_model(self._store.site) is not None
+        return is_usable(lambda: current_model(self._store.site) is not None)
 
     def warm_up_job(self) -> Callable[[], None]:
         """What the worker can do before the first reader asks."""
@@ -105,6 +107,19 @@ class Proposer(InferTask):
             propose, site, case, model_folder=folder, device=self._device, extension=extension
         )
         return served(self._store, case, job, ask=self._ask)
+
+
+def is_usable(check: Callable[[], bool]) -> bool:
+    """Whether a model passes a check; a broken one does not, and the log says why.
+
+    MONAI Label asks this before it offers a case: an error here would keep everybody from drawing
+    by hand, too.
+    """
+    try:
+        return check()
+    except (SegfedError, OSError) as error:
+        logger.warning("A published model cannot be used: %s", error)
+        return False
 
 
 def result_extension(request: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +45,7 @@ class SiteDatastore(ReadOnlyDatastore):
         self.site_folder = site_folder
         self._reader = reader
         self._damaged: dict[str, _FileStates] = {}
+        self._saved: ContextVar[LabelRecord | None] = ContextVar("saved", default=None)
 
     @property
     def reader(self) -> str:
@@ -114,8 +116,12 @@ class SiteDatastore(ReadOnlyDatastore):
         return None
 
     def last_record(self, case_id: str) -> LabelRecord | None:
-        """The reader's newest label of a case."""
-        return next(reversed(self.site.ledger().records(case_id, reader=self.reader)), None)
+        """The label of a case that the request being answered has saved; None if it saved none.
+
+        The reader's newest label may be another one: of two that are saved at once, the later.
+        """
+        record = self._saved.get()
+        return record if record is not None and record.case_id == case_id else None
 
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
@@ -135,13 +141,14 @@ class SiteDatastore(ReadOnlyDatastore):
                     "that comes in is a reader's submission. Leave the tag out.",
                 )
             with explaining(upload):
-                submit_upload(
+                record = submit_upload(
                     self.site,
                     self.case(image_id),
                     upload=upload,
                     label_info=label_info.get("label_info"),
                     reader=self.reader,
                 )
+            self._saved.set(record)
         except BaseException:
             # MONAI Label removes an upload only after an answer without error.
             upload.unlink(missing_ok=True)
