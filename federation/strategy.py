@@ -179,8 +179,10 @@ class CheckedRounds:
         """Note how the updates lie to each other; returns those that still count."""
         for site, scores in outlier_scores(comparison).items():
             notes.sites[site] |= scores
-        steps = {update.site: update.metrics.get("steps", 1.0) for update in updates}
-        notes.suspects = suspects(comparison, steps=steps)
+        steps = {update.site: update.metrics["steps"] for update in updates}
+        notes.suspects = suspects(
+            comparison, steps=steps, steps_weigh=self._rules.weighting == "steps"
+        )
         if self._rules.suspects == "report":
             return updates
         for site, reason in notes.suspects.items():

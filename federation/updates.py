@@ -109,10 +109,10 @@ def outliers(updates: Collection[SiteUpdate], *, max_ratio: float) -> dict[str, 
     usual = median(update.norm for update in updates) if updates else 0.0
     if len(updates) < _FEWEST_NORMS or usual == 0:
         return {}
-    usual_steps = median(update.metrics.get("steps", 1.0) for update in updates)
+    usual_steps = median(update.metrics["steps"] for update in updates)
     reasons = {}
     for update in updates:
-        more_steps = max(1.0, update.metrics.get("steps", 1.0) / usual_steps)
+        more_steps = max(1.0, update.metrics["steps"] / usual_steps)
         if update.norm > max_ratio * more_steps * usual:
             reasons[update.site] = (
                 f"the update's norm is {update.norm / usual:.3g} times the round's median, "
@@ -160,10 +160,8 @@ def _check_arrays(found: Weights, expected: Weights) -> None:
 
 
 def _check_steps(metrics: dict[str, float], manifest: Manifest) -> None:
-    """Refuse a number of steps that the site was not asked to take."""
+    """Refuse a number of steps that the site was not asked to take, or none at all."""
     steps, most = metrics.get("steps"), manifest.steps_per_round
-    if steps is None and manifest.federation.weighting == "cases":
-        return
     if steps is None or not steps.is_integer() or not 1 <= steps <= most:
         raise FederationError(f"the step count is no whole number from 1 to {most}")
 

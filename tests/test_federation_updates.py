@@ -17,8 +17,9 @@ REQUEST = request_message(
 
 
 def reply(weights=None, **metrics):
-    """A reply with four cases and the given arrays."""
-    content = RecordDict({"metrics": MetricRecord({"num-examples": 4} | metrics)})
+    """A reply with four cases and the given arrays; one with arrays says how many steps it took."""
+    stated = {"num-examples": 4} if weights is None else {"num-examples": 4, "steps": 5.0}
+    content = RecordDict({"metrics": MetricRecord(stated | metrics)})
     if weights is not None:
         record = weights if isinstance(weights, ArrayRecord) else write_arrays(weights)
         content["arrays"] = record
@@ -45,7 +46,7 @@ def with_rules(**rules):
 def test_a_sound_reply_is_read_whole():
     found, weights = read(reply(arrays(2.0), loss=0.5))
 
-    assert (found.site, found.n_cases, found.metrics) == ("north", 4, {"loss": 0.5})
+    assert (found.site, found.n_cases, found.metrics) == ("north", 4, {"loss": 0.5, "steps": 5.0})
     np.testing.assert_array_equal(weights["a.weight"], arrays(2.0)["a.weight"])
 
 
@@ -75,10 +76,17 @@ def test_a_step_count_that_was_not_asked_for_does_not_count(steps):
     assert "step count" in reason(reply(arrays(), steps=steps))
 
 
-def test_steps_must_be_stated_where_they_weigh():
+@pytest.mark.parametrize("weighting", ["cases", "steps"])
+def test_a_training_must_say_how_many_steps_it_took(weighting):
+    message = reply(arrays())
+    del message.content["metrics"]["steps"]
+
+    assert "step count" in reason(message, study=with_rules(weighting=weighting))
+
+
+def test_an_update_weighs_by_cases_or_by_steps():
     study = with_rules(weighting="steps")
 
-    assert "step count" in reason(reply(arrays()), study=study)
     found, _ = read(reply(arrays(), steps=3.0), study=study)
     assert (found.count(study.federation), found.count(STUDY.federation)) == (3, 4)
 
