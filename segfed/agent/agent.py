@@ -90,8 +90,11 @@ class Agent:
         return replace(reply, weights=b"") if hidden else reply
 
     def _answer_stage(self, request: RoundRequest) -> RoundReply:
-        """One stage of secure aggregation; its state outlives other labels and code."""
-        folder = self._site.folder / "cache" / "sessions"
+        """One stage of secure aggregation; its state outlives other labels and code.
+
+        It lies beside the cache, which may be emptied: without it a round could be summed twice.
+        """
+        folder = self._site.folder / "sessions"
         reply = answer_stage(
             request,
             manifest=self._manifest,
