@@ -22,8 +22,12 @@ _DECLARED_METRICS = frozenset({"loss", "seconds", "steps"})
 _SPARE_BYTES = 1_000_000
 
 
-# Two norms have no middle one that either could be far from.
+# Two norms have no middle one that either could be far from; neither have two case counts.
 _FEWEST_NORMS = 3
+_FEWEST_COUNTS = 3
+
+# As for norms: honest hospitals differ by small factors, and nobody can check a count.
+_LARGEST_COUNT_RATIO = 10
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,19 @@ class SiteUpdate:
     def count(self, rules: FederationRules) -> int:
         """What the update is weighted by."""
         return self.n_cases if rules.weighting == "cases" else int(self.metrics["steps"])
+
+
+def believed_counts(updates: Collection[SiteUpdate], rules: FederationRules) -> dict[str, int]:
+    """What each site's update is weighted by: no case count above ten times the round's median.
+
+    Nobody can check how many cases a site has; without the limit, one that claims a huge number
+    would replace the model. Among fewer than three sites nothing is a usual count.
+    """
+    counts = {update.site: update.count(rules) for update in updates}
+    if rules.weighting != "cases" or len(counts) < _FEWEST_COUNTS:
+        return counts
+    most = int(_LARGEST_COUNT_RATIO * median(counts.values()))
+    return {site: min(count, most) for site, count in counts.items()}
 
 
 def read_update(

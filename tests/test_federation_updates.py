@@ -7,8 +7,9 @@ import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
 
 from federation.messages import request_message, write_arrays
-from federation.updates import SiteUpdate, outliers, read_update, weighted_mean
+from federation.updates import SiteUpdate, believed_counts, outliers, read_update, weighted_mean
 from segfed.errors import FederationError
+from segfed.rules import FederationRules
 from tests.federation_samples import arrays, manifest
 
 REQUEST = request_message(
@@ -121,6 +122,24 @@ def test_a_fast_site_among_slow_ones_may_move_as_much_farther():
     # Five times the median's steps allow 5 x 10 times the median's norm.
     assert outliers(updates(1.0, 1.0, 50.0, steps=(1, 1, 5)), max_ratio=10) == {}
     assert set(outliers(updates(1.0, 1.0, 50.1, steps=(1, 1, 5)), max_ratio=10)) == {"site2"}
+
+
+def counted(*counts, **rules):
+    found = [
+        SiteUpdate(f"site{index}", count, {"steps": float(index)})
+        for index, count in enumerate(counts, start=1)
+    ]
+    return list(believed_counts(found, FederationRules(**rules)).values())
+
+
+def test_a_claimed_case_count_weighs_at_most_ten_times_the_median():
+    assert counted(90, 100, 110, 100_000) == [90, 100, 110, 1050]
+    assert counted(1, 100, 1000) == [1, 100, 1000]
+
+
+def test_two_sites_and_steps_are_weighted_as_stated():
+    assert counted(1, 100_000) == [1, 100_000]
+    assert counted(1, 1, 100_000, weighting="steps") == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
