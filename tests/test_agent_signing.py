@@ -111,7 +111,7 @@ def test_the_owner_of_another_federation_takes_nobody_s_place(tmp_path):
     trust_file(site, owner_public_key(first), name="owner")
     trust_file(site, owner_public_key(first), name="owner")  # the same key again is no other one
 
-    with pytest.raises(ConfigError, match="another owner's key .* Choose one with --name"):
+    with pytest.raises(ConfigError, match=r"another owner's key .* Choose one with --name"):
         trust_file(site, owner_public_key(second), name="owner")
 
     assert check_signature(sign(manifest(), first), site) == "owner"
