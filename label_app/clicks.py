@@ -85,7 +85,7 @@ class ClickHelper(InferTask):
                 device=self._device,
                 extension=extension,
             )
-            file, answer = served(self._store, case, job, ask=self._ask)
+            file, answer = served(self._store, case, job, ask=self._ask, kind="clicked")
         answer["latencies"]["total"] = round(time.perf_counter() - start, 4)
         return str(file), answer
 

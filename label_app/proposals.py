@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from fastapi import HTTPException
@@ -144,9 +144,21 @@ def is_blind(store: SiteDatastore, case: Case) -> bool:
 
 
 def served(
-    store: SiteDatastore, case: Case, job: Callable[[], Proposal], *, ask: Ask
+    store: SiteDatastore,
+    case: Case,
+    job: Callable[[], Proposal],
+    *,
+    ask: Ask,
+    kind: Literal["proposed", "clicked"] = "proposed",
 ) -> tuple[Path, dict[str, Any]]:
     """What the worker proposes, noted before anybody sees it, and what Slicer must know about it.
+
+    Args:
+        store: The site.
+        case: The case.
+        job: Makes the label.
+        ask: Has it done by the worker process.
+        kind: Whether it is a proposal or the answer to clicks.
 
     Raises:
         HTTPException: 503 if the worker process failed or is too busy.
@@ -161,6 +173,7 @@ def served(
             case.case_id,
             proposal_sha256=made.proposal_sha256,
             model_sha256=made.model_sha256,
+            kind=kind,
         )
     except BaseException:
         made.file.unlink(missing_ok=True)

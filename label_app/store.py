@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import DefaultLabelTag
@@ -99,11 +99,18 @@ class SiteDatastore(ReadOnlyDatastore):
         self._damaged[case_id] = _file_states(self.case(case_id))
         return not was_aside
 
-    def note_proposal(self, case_id: str, *, proposal_sha256: str, model_sha256: str) -> None:
-        """Note that the reader is about to see a proposal."""
+    def note_proposal(
+        self,
+        case_id: str,
+        *,
+        proposal_sha256: str,
+        model_sha256: str,
+        kind: Literal["proposed", "clicked"] = "proposed",
+    ) -> None:
+        """Note that the reader is about to see a proposal, or what a model made of their clicks."""
         self._note(
             case_id,
-            ReadingEvent(datetime.now(UTC), "proposed", proposal_sha256, model_sha256),
+            ReadingEvent(datetime.now(UTC), kind, proposal_sha256, model_sha256),
         )
 
     def shown_proposal(self, case_id: str) -> str | None:
@@ -111,8 +118,7 @@ class SiteDatastore(ReadOnlyDatastore):
         for event in reversed(self.site.ledger().events(self.reader, case_id)):
             if event.kind == "opened":
                 break
-            if event.kind == "proposed":
-                return event.proposal_sha256
+            return event.proposal_sha256
         return None
 
     def last_record(self, case_id: str) -> LabelRecord | None:
