@@ -71,6 +71,13 @@ class LeastCertain(Strategy):
 
 
 def _choice(datastore: SiteDatastore) -> Sequence[str]:
-    """The cases among which a strategy may choose: one for a reader with assignments."""
+    """The cases among which a strategy may choose: one for a reader with assignments.
+
+    One, too, for a reader who has left a case open: with a further one at each request a single
+    reader would soon keep all cases from the others.
+    """
     waiting: list[str] = datastore.get_unlabeled_images()
-    return waiting[:1] if waiting and datastore.arm(waiting[0]) is not None else waiting
+    if waiting and datastore.arm(waiting[0]) is not None:
+        return waiting[:1]
+    left_open = datastore.left_open()
+    return [case_id for case_id in waiting if case_id in left_open][:1] or waiting

@@ -7,7 +7,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from contextvars import ContextVar
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,6 +82,12 @@ class SiteDatastore(ReadOnlyDatastore):
             check_intact(self.case(case_id))
         self._damaged.pop(case_id, None)
         self._note(case_id, ReadingEvent(datetime.now(UTC), "opened"))
+
+    def left_open(self) -> frozenset[str]:
+        """Cases that the reader opened lately and has not submitted; others do not get them."""
+        site = self.site
+        lease = timedelta(hours=site.settings.reading.lease_hours)
+        return site.ledger().left_open(self.reader, since=datetime.now(UTC) - lease)
 
     def set_aside(self, case_id: str) -> bool:
         """Offer a damaged case only after all others, until its files change.

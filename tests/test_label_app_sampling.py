@@ -81,6 +81,18 @@ def test_an_assigned_reader_gets_the_assigned_cases_in_their_order(strategy, sto
     assert read_all(strategy, store, tmp_path) == ["case1", "case5"]
 
 
+@pytest.mark.parametrize(
+    "strategy",
+    [RandomOrder(np.random.default_rng(0)), LeastCertain(FixedScores({"case5": 0.9}))],
+    ids=["random", "least_certain"],
+)
+def test_a_case_that_was_left_open_is_offered_again_before_any_other(strategy, store, site):
+    store.open_case("case2")
+    SiteDatastore(site.folder, reader=lambda: "bob").open_case("case3")
+
+    assert {strategy({}, store)["id"] for _ in range(20)} == {"case2"}
+
+
 def test_the_model_scores_a_case_between_certain_and_clueless(site, tmp_path):
     publish_untrained(site, tmp_path)
     (folder,) = (site.folder / "models" / "bean").glob("*/")

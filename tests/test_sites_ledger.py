@@ -169,10 +169,13 @@ def test_a_case_is_leased_from_its_opening_to_its_submission(ledger):
     assert ledger.leased("ann", since=before) == {"case0"}
     assert ledger.leased("bob", since=before) == set(), "one's own case is not taken"
     assert ledger.leased("ann", since=after) == set(), "a lease ends by itself"
+    assert ledger.left_open("bob", since=before) == {"case0"}
+    assert ledger.left_open("ann", since=before) == set(), "another's case"
     ledger.append(new_label(LABEL, reader="carol", submitted_at=after))
     assert ledger.leased("ann", since=before) == {"case0"}, "bob has not submitted"
     ledger.append(new_label(LABEL, reader="bob", submitted_at=after))
     assert ledger.leased("ann", since=before) == set()
+    assert ledger.left_open("bob", since=before) == set()
     ledger.note("bob", "case0", ReadingEvent(NOON + timedelta(seconds=2), "opened"))
     assert ledger.leased("ann", since=before) == {"case0"}, "opened again"
 

@@ -207,13 +207,21 @@ class Ledger:
 
     def leased(self, reader: str, *, since: datetime) -> frozenset[str]:
         """Cases that another reader opened since a time and has not submitted since."""
+        return frozenset(case for case, by in self._left_open(since) if by != reader)
+
+    def left_open(self, reader: str, *, since: datetime) -> frozenset[str]:
+        """Cases that a reader opened since a time and has not submitted since."""
+        return frozenset(case for case, by in self._left_open(since) if by == reader)
+
+    def _left_open(self, since: datetime) -> list[tuple[str, str]]:
+        """Cases that were opened since a time and not submitted since, and by whom."""
         start = utc_text(since, "since")
         with self._connection() as connection:
             # Two passes: for each opening a search among the records would take minutes.
             opened = connection.execute(
                 "SELECT case_id, reader, max(at) AS at FROM reading_events WHERE kind = 'opened' "
-                "AND reader != ? AND at >= ? GROUP BY case_id, reader",
-                (reader, start),
+                "AND at >= ? GROUP BY case_id, reader",
+                (start,),
             ).fetchall()
             submitted = connection.execute(
                 "SELECT case_id, reader, max(submitted_at) AS at FROM records "
@@ -221,11 +229,11 @@ class Ledger:
                 (start,),
             ).fetchall()
         done = {(row["case_id"], row["reader"]): row["at"] for row in submitted}
-        return frozenset(
-            row["case_id"]
+        return [
+            (row["case_id"], row["reader"])
             for row in opened
             if done.get((row["case_id"], row["reader"]), "") < row["at"]
-        )
+        ]
 
     def verify(self) -> ChainEnds:
         """Recompute every chain, and the hash of every stored label and proposal.
