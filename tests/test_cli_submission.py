@@ -116,6 +116,19 @@ def test_a_study_that_asks_for_more_sites_is_refused(kit, tmp_path):
         submit(kit, sign(manifest, make_owner(tmp_path)), resume=False)
 
 
+@pytest.mark.parametrize("n_sites", [2, 6])
+def test_a_number_of_sites_that_the_threshold_does_not_fit_is_refused(
+    kit, tmp_path, n_sites, monkeypatch
+):
+    privacy = {"secure_aggregation": True, "threshold": 3, "clip_norm": 1.0}
+    manifest = bean_manifest(tmp_path, bundle_sha256=code_sha256(), privacy=privacy)
+    sites = {f"site-{number}": number for number in range(n_sites)}
+    monkeypatch.setattr(submission, "register_sites", lambda *_: sites)
+
+    with pytest.raises(FederationError, match=rf"names {n_sites} sites, expected 3 to 5"):
+        submit(kit, sign(manifest, make_owner(tmp_path)), resume=False)
+
+
 def test_code_that_nobody_approved_is_not_sent(kit, tmp_path):
     manifest = bean_manifest(tmp_path, bundle_sha256="0" * 64)
 

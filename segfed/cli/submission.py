@@ -16,7 +16,7 @@ from segfed.cli.progress import StudyProgress, read_progress
 from segfed.cli.server import flower_home, register_sites
 from segfed.errors import FederationError
 from segfed.files import write_text
-from segfed.protocol import RoundRecord, ServerJob, StudyFolder
+from segfed.protocol import Manifest, RoundRecord, ServerJob, StudyFolder
 
 if TYPE_CHECKING:
     from segfed.agent import SignedManifest
@@ -47,12 +47,7 @@ def submit(kit_folder: Path, signed: SignedManifest, *, resume: bool) -> StudyFo
     with tempfile.TemporaryDirectory(prefix="segfed-") as temporary:
         app = write_app(Path(temporary), signed)
         sites = register_sites(kit_folder, kit)
-        if len(sites) < manifest.federation.minimum_sites:
-            raise FederationError(
-                f"The kit {kit_folder} names {len(sites)} sites, expected at least the "
-                f"{manifest.federation.minimum_sites} that the study asks for. Provision the kit "
-                "with more sites."
-            )
+        _check_number(kit_folder, len(sites), manifest)
         if not folder.start.exists():
             network = build_network(read_plan(manifest.plan), seed=manifest.seed)
             write_weights(folder.start, network.state_dict())
@@ -103,6 +98,24 @@ def follow(
         if progress.state == "stopped":
             raise FederationError(_failure(kit_folder, folder, progress))
         time.sleep(_LOOK_SECONDS)
+
+
+def _check_number(kit_folder: Path, n_sites: int, manifest: Manifest) -> None:
+    """Refuse a study that has too few sites, or too many for its threshold."""
+    fewest, threshold = manifest.federation.minimum_sites, manifest.privacy.threshold
+    if n_sites < fewest:
+        raise FederationError(
+            f"The kit {kit_folder} names {n_sites} sites, expected at least the {fewest} that the "
+            "study asks for. Provision the kit with more sites."
+        )
+    if threshold is not None and not threshold <= n_sites < 2 * threshold:
+        raise FederationError(
+            f"The kit {kit_folder} names {n_sites} sites, expected {threshold} to "
+            f"{2 * threshold - 1}: a sum is over at least {threshold}, the study's threshold, and "
+            "the sites would refuse one that is not more than half of them. Sign the study with "
+            f"a threshold of {n_sites // 2 + 1} to {n_sites}, or provision the kit with other "
+            "sites."
+        )
 
 
 def _is_over(kit_folder: Path, folder: StudyFolder) -> bool:
