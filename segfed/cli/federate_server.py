@@ -75,7 +75,7 @@ def submit(
     from segfed.cli.submission import submit as start
 
     signed = read_signed(study)
-    folder = start(kit, signed, resume=resume)
+    folder = start(kit, signed, resume=resume, say=_say)
     rounds = signed.manifest.rounds
     _say(f"Study {signed.manifest.study!r} has started; its run lies in {folder.run}.")
     if detach:

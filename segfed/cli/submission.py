@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 1.0
 
 
-def submit(kit_folder: Path, signed: SignedManifest, *, resume: bool) -> StudyFolder:
+def submit(
+    kit_folder: Path, signed: SignedManifest, *, resume: bool, say: Callable[[str], None]
+) -> StudyFolder:
     """Start a study at the server of this machine, or go on with one that was cut short.
 
     Args:
         kit_folder: The server's kit; ``segfed federate serve`` must run it.
         signed: The study.
         resume: Go on after the last finished round.
+        say: Is told of a site that takes no part because its key is refused.
 
     Returns:
         Where the run lies.
@@ -46,7 +49,7 @@ def submit(kit_folder: Path, signed: SignedManifest, *, resume: bool) -> StudyFo
     _check_state(folder, current_progress(kit_folder, folder), resume=resume)
     with tempfile.TemporaryDirectory(prefix="segfed-") as temporary:
         app = write_app(Path(temporary), signed)
-        sites = register_sites(kit_folder, kit)
+        sites = register_sites(kit_folder, kit, say=say)
         _check_number(kit_folder, len(sites), manifest)
         if not folder.start.exists():
             network = build_network(read_plan(manifest.plan), seed=manifest.seed)
