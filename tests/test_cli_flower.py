@@ -96,7 +96,7 @@ def test_a_key_that_was_known_before_is_told_from_a_server_that_does_not_answer(
         '{"success": false, "error-message": '
         '"The provided public key is already in use by another SuperNode."}'
     )
-    with pytest.raises(flower.KeyRefusedError, match="refuses the key .*a.pub.*federate keys"):
+    with pytest.raises(flower.KeyRefusedError, match=r"refuses the key .*federate keys"):
         flower.register_node(tmp_path / "home", tmp_path / "a.pub")
 
     answers("boom", code=1)

@@ -11,7 +11,8 @@ from federation import deployment
 from federation.deployment import only_server
 from segfed.errors import ConfigError, FederationError
 from segfed.protocol import MANIFEST_KEY, SERVER_FOLDER_VARIABLE, ServerJob, StudyFolder
-from tests.federation_samples import manifest
+from tests.federation_samples import AddingAgent, manifest
+from tests.federation_samples import run as simulate
 
 
 @pytest.fixture
@@ -36,6 +37,15 @@ def test_a_run_that_fails_says_that_it_began_and_why_it_ended(study):
 
     assert study.begun.read_text() == "7\n"
     assert "start.safetensors cannot be read as weights" in study.problem.read_text()
+
+
+def test_a_study_goes_on_although_sites_left_since_its_last_round(study):
+    simulate(study.root, {"north": AddingAgent(step=1), "south": AddingAgent(step=1)})
+
+    run()  # the job names neither
+
+    assert study.begun.exists()
+    assert not study.problem.exists()
 
 
 def test_a_study_that_nobody_submitted_is_refused(study):
