@@ -7,6 +7,7 @@ import contextlib
 import pytest
 
 from segfed.cli import joining
+from segfed.cli.supervisor import only_one
 from segfed.errors import ConfigError, FederationError
 from tests.agent_samples import labelled_site
 from tests.test_cli_provision import make_kits
@@ -57,6 +58,18 @@ def test_a_site_without_a_key_is_told_how_to_make_one(tmp_path, started):
     site, (_, kit, _) = labelled_site(tmp_path, splits=()), make_kits(tmp_path)
 
     with pytest.raises(ConfigError, match="segfed federate keys"):
+        join(kit, site, tmp_path)
+
+    assert not started
+
+
+def test_a_site_that_has_joined_does_not_join_again(tmp_path, started):
+    site, (_, kit, _) = labelled_site(tmp_path, splits=()), make_kits(tmp_path, make_keys=True)
+    join(kit, site, tmp_path)
+    started.clear()
+
+    lock = site.folder / "flower" / "join.lock"
+    with only_one(lock, what="site"), pytest.raises(FederationError, match=r"Another .*join"):
         join(kit, site, tmp_path)
 
     assert not started

@@ -6,7 +6,9 @@ import pytest
 
 from segfed.cli import flower, server
 from segfed.cli.kit import ServerKit
+from segfed.cli.provision import kit_toml
 from segfed.cli.server import online_sites, read_registry, register_sites
+from segfed.cli.supervisor import only_one
 from segfed.errors import FederationError
 
 
@@ -145,3 +147,17 @@ def test_who_is_there_is_told_by_the_site_s_name(tmp_path, superlink):
 
 def test_who_is_there_is_unknown_while_no_server_answers(tmp_path):
     assert online_sites(tmp_path) is None
+
+
+def test_a_second_server_leaves_the_first_one_as_it_is(tmp_path):
+    fields = kit_of(tmp_path, north="a", south="b").model_dump(mode="json")
+    (tmp_path / "kit.toml").write_text(kit_toml(fields))
+    connection = server.flower_home(tmp_path) / "config.toml"
+    connection.parent.mkdir()
+    connection.write_text("of the first")
+
+    running = only_one(tmp_path / "serve.lock", what="server")
+    with running, pytest.raises(FederationError, match="Another server of the kit"):
+        server.serve(tmp_path, say=print)
+
+    assert connection.read_text() == "of the first"

@@ -10,7 +10,7 @@ from pathlib import Path
 from segfed.cli import flower
 from segfed.cli.agent_process import socket_path
 from segfed.cli.kit import AUTHORITY_FILE, NODE_KEY, load_site_kit
-from segfed.cli.supervisor import Program, Supervisor, until_told_to_stop
+from segfed.cli.supervisor import Program, Supervisor, only_one, until_told_to_stop
 from segfed.errors import ConfigError
 from segfed.sites import load_site
 
@@ -34,7 +34,7 @@ def join(
 
     Raises:
         ConfigError: If site, kit or key cannot be used.
-        FederationError: If the kit has expired.
+        FederationError: If the kit has expired, or the site has joined already.
     """
     site = load_site(site_folder)
     kit = load_site_kit(kit_folder, site=site.name)
@@ -66,8 +66,12 @@ def join(
         site_folder / "logs" / "node.log",
         reason=flower.REASON,
     )
-    say(f"Site {site.name} joins {kit.federation} at {kit.superlink}; Ctrl-C stops it.")
-    with until_told_to_stop(), Supervisor([agent, node], say=say) as supervisor:
+    with (
+        only_one(home / "join.lock", what=f"`segfed federate join` of the site {site_folder}"),
+        until_told_to_stop(),
+        Supervisor([agent, node], say=say) as supervisor,
+    ):
+        say(f"Site {site.name} joins {kit.federation} at {kit.superlink}; Ctrl-C stops it.")
         supervisor.run()
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from segfed.cli import flower
 from segfed.cli.kit import AUTHORITY_FILE, ServerKit, load_server_kit
-from segfed.cli.supervisor import Program, Supervisor, until_told_to_stop
+from segfed.cli.supervisor import Program, Supervisor, only_one, until_told_to_stop
 from segfed.errors import FederationError
 from segfed.files import write_json
 from segfed.settings import Settings, load_json
@@ -42,34 +42,38 @@ def serve(kit_folder: Path, *, say: Callable[[str], None]) -> None:
 
     Raises:
         ConfigError: If there is no kit.
-        FederationError: If it has expired, or the server does not start.
+        FederationError: If it has expired, runs already, or does not start.
     """
     kit = load_server_kit(kit_folder)
-    home = flower_home(kit_folder)
-    control_port = flower.free_port()
-    flower.write_connection(home, control_port=control_port, authority=kit_folder / AUTHORITY_FILE)
-    log = kit_folder / "logs" / "superlink.log"
-    program = Program(
-        "superlink",
-        flower.superlink_command(
-            tls=flower.ServerCertificate(
-                authority=kit_folder / AUTHORITY_FILE,
-                certificate=kit_folder / "server.crt",
-                key=kit_folder / "server.key",
+    # Before anything is written: the commands of a server that runs read the same folder.
+    with only_one(kit_folder / "serve.lock", what=f"server of the kit {kit_folder}"):
+        home = flower_home(kit_folder)
+        control_port = flower.free_port()
+        flower.write_connection(
+            home, control_port=control_port, authority=kit_folder / AUTHORITY_FILE
+        )
+        log = kit_folder / "logs" / "superlink.log"
+        program = Program(
+            "superlink",
+            flower.superlink_command(
+                tls=flower.ServerCertificate(
+                    authority=kit_folder / AUTHORITY_FILE,
+                    certificate=kit_folder / "server.crt",
+                    key=kit_folder / "server.key",
+                ),
+                database=(kit_folder / "superlink.db").resolve(),
+                fleet=f"{kit.bind}:{kit.port}",
+                control_port=control_port,
+                appio_port=flower.free_port(),
             ),
-            database=(kit_folder / "superlink.db").resolve(),
-            fleet=f"{kit.bind}:{kit.port}",
-            control_port=control_port,
-            appio_port=flower.free_port(),
-        ),
-        flower.environment(home, server_folder=kit_folder),
-        log,
-    )
-    with until_told_to_stop(), Supervisor([program], say=say) as supervisor:
-        _await_server(home, supervisor, log=log)
-        sites = register_sites(kit_folder, kit, say=say)
-        say(f"The server listens at {kit.bind}:{kit.port} for {', '.join(sorted(sites))}.")
-        supervisor.run()
+            flower.environment(home, server_folder=kit_folder),
+            log,
+        )
+        with until_told_to_stop(), Supervisor([program], say=say) as supervisor:
+            _await_server(home, supervisor, log=log)
+            sites = register_sites(kit_folder, kit, say=say)
+            say(f"The server listens at {kit.bind}:{kit.port} for {', '.join(sorted(sites))}.")
+            supervisor.run()
 
 
 def register_sites(
