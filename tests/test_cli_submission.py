@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 
 import pytest
+from typer.testing import CliRunner
 
 from segfed.agent import sign
 from segfed.cli import flower, submission
 from segfed.cli.federation_code import code_sha256
+from segfed.cli.main import app
 from segfed.cli.provision import kit_toml
 from segfed.cli.submission import current_progress, follow, submit
 from segfed.engine import read_weights
@@ -184,3 +186,21 @@ def test_a_submission_that_was_cut_short_can_be_repeated(kit, signed, monkeypatc
     assert current_progress(kit, study_of(kit, signed)).state == "stopped"
     submit(kit, signed, resume=False, say=print)
     assert current_progress(kit, study_of(kit, signed)).state == "starting"
+
+
+def test_whoever_stops_looking_is_not_told_that_the_study_is_finished(
+    kit, signed, tmp_path, monkeypatch
+):
+    path = tmp_path / "signed.json"
+    path.write_text(signed.model_dump_json())
+    monkeypatch.setattr(submission.time, "sleep", interrupt)
+
+    result = CliRunner().invoke(app, ["federate", "submit", str(kit), str(path)])
+
+    assert result.exit_code == 130
+    assert "goes on without you" in result.stdout
+
+
+def interrupt(_seconds):
+    """Ctrl-C."""
+    raise KeyboardInterrupt
