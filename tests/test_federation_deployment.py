@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+from functools import partial
 
 import pytest
 from flwr.app import Context, RecordDict
@@ -37,6 +38,28 @@ def test_a_run_that_fails_says_that_it_began_and_why_it_ended(study):
 
     assert study.begun.read_text() == "7\n"
     assert "start.safetensors cannot be read as weights" in study.problem.read_text()
+
+
+def test_a_failure_that_nobody_foresaw_is_told_too(study, monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise MemoryError("no room for 7 arrays")
+
+    monkeypatch.setattr(deployment, "make_server_app", fail)
+    with pytest.raises(MemoryError):
+        run()
+
+    assert study.problem.read_text() == "MemoryError: no room for 7 arrays\n"
+
+
+def test_a_run_that_finds_its_study_taken_says_so(study, monkeypatch):
+    monkeypatch.setattr(deployment, "only_server", partial(only_server, patience_seconds=0.0))
+    with study.lock.open("ab") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(FederationError, match="Another process works on"):
+            run()
+
+    assert "Another process works on" in study.problem.read_text()
+    assert not study.begun.exists()
 
 
 def test_a_study_goes_on_although_sites_left_since_its_last_round(study):
