@@ -17,15 +17,22 @@ from segfed.engine import read_weights
 from segfed.errors import FederationError
 from segfed.protocol import ServerJob, StudyFolder
 from segfed.settings import load_json
-from tests.agent_samples import bean_manifest, make_owner, start_weights
+from tests.agent_samples import bean_manifest, make_owner, owner_public_key, start_weights
 from tests.test_cli_progress import finish_rounds
 
 
 @pytest.fixture
-def kit(tmp_path, monkeypatch):
+def owner(tmp_path):
+    """The key of the one who signs studies."""
+    return make_owner(tmp_path)
+
+
+@pytest.fixture
+def kit(tmp_path, owner, monkeypatch):
     """The kit of a server that takes every run, and what Flower says of them."""
     folder = tmp_path / "server"
     folder.mkdir()
+    owner_public_key(owner).rename(folder / "owner.pub")
     (folder / "kit.toml").write_text(
         kit_toml(
             {
@@ -45,10 +52,10 @@ def kit(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def signed(tmp_path):
+def signed(tmp_path, owner):
     """A study of three rounds."""
     manifest = bean_manifest(tmp_path, bundle_sha256=code_sha256())
-    return sign(manifest, make_owner(tmp_path))
+    return sign(manifest, owner)
 
 
 def study_of(kit, signed):
@@ -111,16 +118,16 @@ def test_a_finished_study_is_not_run_again(kit, signed):
             submit(kit, signed, resume=resume, say=print)
 
 
-def test_a_study_that_asks_for_more_sites_is_refused(kit, tmp_path):
+def test_a_study_that_asks_for_more_sites_is_refused(kit, tmp_path, owner):
     manifest = bean_manifest(tmp_path, bundle_sha256=code_sha256(), federation={"minimum_sites": 3})
 
     with pytest.raises(FederationError, match="names 2 sites, expected at least the 3"):
-        submit(kit, sign(manifest, make_owner(tmp_path)), resume=False, say=print)
+        submit(kit, sign(manifest, owner), resume=False, say=print)
 
 
 @pytest.mark.parametrize("n_sites", [2, 6])
 def test_a_number_of_sites_that_the_threshold_does_not_fit_is_refused(
-    kit, tmp_path, n_sites, monkeypatch
+    kit, tmp_path, n_sites, monkeypatch, owner
 ):
     privacy = {"secure_aggregation": True, "threshold": 3, "clip_norm": 1.0}
     manifest = bean_manifest(tmp_path, bundle_sha256=code_sha256(), privacy=privacy)
@@ -128,14 +135,23 @@ def test_a_number_of_sites_that_the_threshold_does_not_fit_is_refused(
     monkeypatch.setattr(submission, "register_sites", lambda *_, **__: sites)
 
     with pytest.raises(FederationError, match=rf"names {n_sites} sites, expected 3 to 5"):
-        submit(kit, sign(manifest, make_owner(tmp_path)), resume=False, say=print)
+        submit(kit, sign(manifest, owner), resume=False, say=print)
 
 
-def test_code_that_nobody_approved_is_not_sent(kit, tmp_path):
+def test_a_study_that_the_kit_s_owner_did_not_sign_is_refused(kit, signed, tmp_path):
+    stranger = sign(signed.manifest, make_owner(tmp_path, "stranger"))
+
+    with pytest.raises(FederationError, match=r"not as the owner of .*owner\.pub signed it"):
+        submit(kit, stranger, resume=False, say=print)
+
+    assert not study_of(kit, signed).root.exists()
+
+
+def test_code_that_nobody_approved_is_not_sent(kit, tmp_path, owner):
     manifest = bean_manifest(tmp_path, bundle_sha256="0" * 64)
 
     with pytest.raises(FederationError, match="declares the code 000000000000"):
-        submit(kit, sign(manifest, make_owner(tmp_path)), resume=False, say=print)
+        submit(kit, sign(manifest, owner), resume=False, say=print)
 
 
 def test_every_round_is_told_once_and_the_end_is_good(kit, signed):

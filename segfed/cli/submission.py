@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from segfed.cli import flower
 from segfed.cli.federation_code import write_app
-from segfed.cli.kit import load_server_kit
+from segfed.cli.kit import OWNER_FILE, load_server_kit
 from segfed.cli.progress import StudyProgress, read_progress
 from segfed.cli.server import flower_home, register_sites
 from segfed.errors import FederationError
@@ -39,12 +39,21 @@ def submit(
         Where the run lies.
 
     Raises:
-        FederationError: If the study runs, is done or was begun; if it was not, and is to be
-            resumed; if the server does not answer.
+        ConfigError: If there is no kit, or no owner's key in it.
+        FederationError: If the kit's owner did not sign the study; if it runs, is done or was
+            begun; if it was not, and is to be resumed; if the server does not answer.
     """
+    from segfed.agent import is_signed_by
     from segfed.engine import build_network, read_plan, write_weights
 
     kit, manifest = load_server_kit(kit_folder), signed.manifest
+    if not is_signed_by(signed, kit_folder / OWNER_FILE):
+        raise FederationError(
+            f"The manifest of study {manifest.study!r} is not as the owner of "
+            f"{kit_folder / OWNER_FILE} signed it; expected that signature, because the sites "
+            "trust that owner. Ask the owner for the manifest again, or provision with the key "
+            "of the one who signed this."
+        )
     folder = StudyFolder.of(kit_folder, manifest.sha256)
     _check_state(folder, current_progress(kit_folder, folder), resume=resume)
     with tempfile.TemporaryDirectory(prefix="segfed-") as temporary:
