@@ -63,6 +63,18 @@ def test_a_site_without_a_key_is_told_how_to_make_one(tmp_path, started):
     assert not started
 
 
+def test_a_node_alone_needs_nothing_of_the_site_s_folder(tmp_path, started):
+    _, kit, _ = make_kits(tmp_path, make_keys=True)
+
+    joining.run_node(kit, socket=tmp_path / "a.sock", say=lambda _: None)
+
+    assert list(started) == ["node"]
+    node = started["node"]
+    assert f'agent-socket="{tmp_path / "a.sock"}"' in node.command
+    assert str(kit / "node.key") in node.command
+    assert (node.environment["FLWR_HOME"], node.log.parent) == (str(kit / "flower"), kit / "logs")
+
+
 def test_a_site_that_has_joined_does_not_join_again(tmp_path, started):
     site, (_, kit, _) = labelled_site(tmp_path, splits=()), make_kits(tmp_path, make_keys=True)
     join(kit, site, tmp_path)

@@ -55,7 +55,8 @@ def test_a_site_s_kit_holds_everything_that_it_needs_and_nothing_secret(tmp_path
         "compose.yaml",
         "kit.toml",
         "owner.pub",
-        "segfed-site.service",
+        "segfed-agent.service",
+        "segfed-node.service",
         "site.toml",
     ]
     assert not any(b"PRIVATE KEY" in path.read_bytes() for path in north.iterdir())
@@ -112,6 +113,22 @@ def test_compose_files_start_the_commands_of_the_readme(tmp_path):
     assert services["server"]["server"]["ports"] == ["9092:9092"]
     assert services["north"]["site"]["command"] == ["segfed", "federate", "join", "/kit", "/site"]
     assert "ports" not in services["north"]["site"]
+
+
+def test_the_units_of_a_site_run_agent_and_node_as_two_users_who_meet_at_a_socket(tmp_path):
+    _, north, _ = make_kits(tmp_path)
+
+    agent, node = (
+        (north / f"segfed-{name}.service").read_text().splitlines() for name in ("agent", "node")
+    )
+
+    assert {"User=segfed", "RuntimeDirectory=segfed"} <= set(agent)
+    assert {"User=segfed-node", "SupplementaryGroups=segfed"} <= set(node)
+    # A second unit with this folder would take it away from the first.
+    assert "RuntimeDirectory=segfed" not in node
+    run = "ExecStart=/opt/segfed/bin/segfed federate"
+    assert f"{run} agent /srv/segfed/site --socket /run/segfed/agent.sock" in agent
+    assert f"{run} node /srv/segfed/kit --socket /run/segfed/agent.sock" in node
 
 
 def test_an_expired_kit_is_refused_before_tls_does(tmp_path):

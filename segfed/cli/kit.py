@@ -85,15 +85,15 @@ def load_server_kit(folder: Path) -> ServerKit:
     return kit
 
 
-def load_site_kit(folder: Path, *, site: str) -> SiteKit:
-    """The kit of a site in a folder.
+def load_site_kit(folder: Path, *, site: str | None) -> SiteKit:
+    """The kit of a site in a folder; of any site, if none is named.
 
     Raises:
         ConfigError: If there is none, or it is another site's.
         FederationError: If it has expired.
     """
     kit = load_toml(folder / KIT_FILE, SiteKit, kind="site's kit")
-    if kit.site != site:
+    if site is not None and kit.site != site:
         raise ConfigError(
             f"{folder} is the kit of site {kit.site!r}, expected that of {site!r}. Use that one, "
             "or correct the name in site.toml."
