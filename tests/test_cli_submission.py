@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from typer.testing import CliRunner
@@ -145,6 +146,16 @@ def test_a_study_that_the_kit_s_owner_did_not_sign_is_refused(kit, signed, tmp_p
         submit(kit, stranger, resume=False, say=print)
 
     assert not study_of(kit, signed).root.exists()
+
+
+def test_whoever_submits_is_told_of_a_certificate_that_expires_soon(kit, signed):
+    soon, said = datetime.now(UTC) + timedelta(days=3), []
+    settings = (kit / "kit.toml").read_text()
+    (kit / "kit.toml").write_text(settings.replace("2100-01-01T00:00:00Z", soon.isoformat()))
+
+    submit(kit, signed, resume=False, say=said.append)
+
+    assert [text.split(" at ")[0] for text in said] == ["The server's certificate expires"]
 
 
 def test_code_that_nobody_approved_is_not_sent(kit, tmp_path, owner):

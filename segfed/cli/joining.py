@@ -34,7 +34,7 @@ def join(
 
     Raises:
         ConfigError: If site, kit or key cannot be used.
-        FederationError: If the kit has expired, or the site has joined already.
+        FederationError: If the site has joined already.
     """
     site = load_site(site_folder)
     kit = load_site_kit(kit_folder, site=site.name)
@@ -73,7 +73,7 @@ def run_node(kit_folder: Path, *, socket: Path, say: Callable[[str], None]) -> N
 
     Raises:
         ConfigError: If kit or key cannot be used.
-        FederationError: If the kit has expired, or its node runs already.
+        FederationError: If its node runs already.
     """
     kit = load_site_kit(kit_folder, site=None)
     home = kit_folder / "flower"

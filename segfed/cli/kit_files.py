@@ -65,9 +65,9 @@ The sites call port {port}; nothing else needs to be reachable from outside.
 _SITE_README = """\
 # Site {site} of the federation {federation}
 
-Valid until {expires:%Y-%m-%d}. SITE is your site's folder; its key `node.key`, which
-`segfed federate keys SITE` made, never leaves your machine. Your machine calls {superlink} and
-nobody calls it.
+SITE is your site's folder; its key `node.key`, which `segfed federate keys SITE` made, never leaves
+your machine. Your machine calls {superlink} and nobody calls it. The server's certificate is valid
+until {expires:%Y-%m-%d}; the operator renews it, and this kit stays good.
 
 1. Trust the owner of the federation's studies (compare the file's hash by telephone):
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import Field
 
 from segfed.cli import flower
-from segfed.cli.kit import AUTHORITY_FILE, ServerKit, load_server_kit
+from segfed.cli.kit import AUTHORITY_FILE, ServerKit, expiry_warning, load_server_kit
 from segfed.cli.supervisor import Program, Supervisor, only_one, until_told_to_stop
 from segfed.errors import FederationError
 from segfed.files import write_json
@@ -73,6 +74,8 @@ def serve(kit_folder: Path, *, say: Callable[[str], None]) -> None:
             _await_server(home, supervisor, log=log)
             sites = register_sites(kit_folder, kit, say=say)
             say(f"The server listens at {kit.bind}:{kit.port} for {', '.join(sorted(sites))}.")
+            if warning := expiry_warning(kit, now=datetime.now(UTC)):
+                say(warning)
             supervisor.run()
 
 

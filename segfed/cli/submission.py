@@ -6,12 +6,13 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segfed.cli import flower
 from segfed.cli.federation_code import write_app
-from segfed.cli.kit import OWNER_FILE, load_server_kit
+from segfed.cli.kit import OWNER_FILE, expiry_warning, load_server_kit
 from segfed.cli.progress import StudyProgress, read_progress
 from segfed.cli.server import flower_home, register_sites
 from segfed.errors import FederationError
@@ -33,7 +34,7 @@ def submit(
         kit_folder: The server's kit; ``segfed federate serve`` must run it.
         signed: The study.
         resume: Go on after the last finished round.
-        say: Is told of a site that takes no part because its key is refused.
+        say: Is told of a site whose key is refused, and of a certificate that expires soon.
 
     Returns:
         Where the run lies.
@@ -54,6 +55,8 @@ def submit(
             "trust that owner. Ask the owner for the manifest again, or provision with the key "
             "of the one who signed this."
         )
+    if warning := expiry_warning(kit, now=datetime.now(UTC)):
+        say(warning)
     folder = StudyFolder.of(kit_folder, manifest.sha256)
     _check_state(folder, current_progress(kit_folder, folder), resume=resume)
     with tempfile.TemporaryDirectory(prefix="segfed-") as temporary:
