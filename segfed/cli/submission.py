@@ -60,7 +60,7 @@ def submit(
     folder = StudyFolder.of(kit_folder, manifest.sha256)
     _check_state(folder, current_progress(kit_folder, folder), resume=resume)
     with tempfile.TemporaryDirectory(prefix="segfed-") as temporary:
-        app = write_app(Path(temporary), signed)
+        app = write_app(Path(temporary), manifest)
         sites = register_sites(kit_folder, kit, say=say)
         _check_number(kit_folder, len(sites), manifest)
         if not folder.start.exists():
