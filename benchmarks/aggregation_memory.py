@@ -51,7 +51,8 @@ def _no_agent(_context: object) -> None:
 def _echo(message: Message) -> Message:
     """The reply of a site that learned a little, or has no case to score."""
     reply = reply_message(
-        RoundReply(b"", 1 if message.metadata.message_type == "train" else 0, {}), message
+        RoundReply(b"", 1 if message.metadata.message_type == "train" else 0, {"steps": 1.0}),
+        message,
     )
     if message.metadata.message_type == "train":
         arrays = message.content.array_records["arrays"]

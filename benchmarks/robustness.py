@@ -185,7 +185,9 @@ def run(attack: str, layout: str, seed: int, defence: str, *, n_rounds: int) -> 
             for name, weights in updates.items():
                 spool.add(name, weights)
             comparison = compare(spool, model=model, sites=updates)
-            flagged = suspects(comparison, steps=dict.fromkeys(updates, float(STEPS)))
+            flagged = suspects(
+                comparison, steps=dict.fromkeys(updates, float(STEPS)), steps_weigh=False
+            )
             rounds.append({"flagged": flagged, "scores": outlier_scores(comparison)})
             kept = set(updates) - (flagged.keys() if rules.suspects == "drop" else set())
             model = aggregate(

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from segfed.files import sha256_bytes
 from segfed.protocol import (
     PROTOCOL_VERSION,
     STAGES,
@@ -139,6 +140,11 @@ def _config(manifest_sha256: str, round_number: int) -> ConfigRecord:
 def write_arrays(weights: Weights) -> ArrayRecord:
     """Arrays as Flower's record."""
     return ArrayRecord({name: Array(weights[name]) for name in weights})
+
+
+def weights_sha256(weights: Weights) -> str:
+    """The hash of a model as the relays hand it to the agents."""
+    return sha256_bytes(save(read_arrays(write_arrays(weights))))
 
 
 def content_bytes(content: RecordDict) -> int:

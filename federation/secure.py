@@ -17,7 +17,14 @@ from flwr.app import Message
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from federation.messages import ARRAYS, Weights, content_bytes, read_arrays, read_body
+from federation.messages import (
+    ARRAYS,
+    Weights,
+    content_bytes,
+    read_arrays,
+    read_body,
+    weights_sha256,
+)
 from federation.updates import meaning
 from segfed.errors import FederationError
 from segfed.privacy import (
@@ -31,6 +38,7 @@ from segfed.privacy import (
     ShareRequest,
     UnmaskReply,
     UnmaskRequest,
+    round_context,
     session_context,
     with_masks,
 )
@@ -80,8 +88,10 @@ class SecureSum:
         unmask = UnmaskRequest(session=session, survivors=tuple(survivors), dropped=tuple(dropped))
         replies = dict(self._answers("unmask", dict.fromkeys(survivors, unmask), UnmaskReply))
         self._demand(replies)
-        context = session_context(f"{self.manifest.sha256}/{self.round_number}", session)
-        group = Group(context, keys, self._threshold)
+        context = round_context(
+            self.manifest.sha256, self.round_number, base_sha256=weights_sha256(model)
+        )
+        group = Group(session_context(context, session), keys, self._threshold)
         left = group.recover_masks(replies, survivors=survivors, dropped=dropped)
         difference = self._fixed_point(len(keys)).decode(
             with_masks(total, left, sign=-1), count=sum(counts[site] for site in survivors)

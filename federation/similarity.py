@@ -118,7 +118,9 @@ def outlier_scores(comparison: Comparison) -> dict[str, dict[str, float | None]]
     }
 
 
-def suspects(comparison: Comparison, *, steps: Mapping[str, float]) -> dict[str, str]:
+def suspects(
+    comparison: Comparison, *, steps: Mapping[str, float], steps_weigh: bool
+) -> dict[str, str]:
     """Sites whose update looks wrong, each with the reason.
 
     A flag is a reason to ask and no proof: a hospital with other scanners also differs. Of two
@@ -127,12 +129,13 @@ def suspects(comparison: Comparison, *, steps: Mapping[str, float]) -> dict[str,
 
     Args:
         comparison: The round's updates.
-        steps: What each site took: one that took fewer may have moved as much less, and one that
-            took more as much farther.
+        steps: What each site says it took: one that took more may have moved as much farther.
+        steps_weigh: Whether updates are weighted by them. One that took fewer may then have moved
+            as much less; else nobody who understates them pays for it, and they excuse nothing.
     """
     found = [
         *_copies(comparison),
-        *_odd_lengths(comparison, steps),
+        *_odd_lengths(comparison, steps, steps_weigh=steps_weigh),
         *_odd_directions(comparison),
     ]
     return {
@@ -151,14 +154,16 @@ def _copies(comparison: Comparison) -> Iterator[tuple[str, str]]:
             yield site, f"its update is that of {twin}, up to {before.min():.2g} of its length"
 
 
-def _odd_lengths(comparison: Comparison, steps: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+def _odd_lengths(
+    comparison: Comparison, steps: Mapping[str, float], *, steps_weigh: bool
+) -> Iterator[tuple[str, str]]:
     """Updates far shorter or longer than the median one."""
     if len(comparison.sites) < _FEWEST_NORMS:
         return
     usual_steps = float(np.median([steps[site] for site in comparison.sites]))
     for site, ratio in zip(comparison.sites, comparison.norm_ratios, strict=True):
         share = steps[site] / usual_steps
-        if ratio < _SMALLEST_RATIO * min(1.0, share):
+        if ratio < _SMALLEST_RATIO * (min(1.0, share) if steps_weigh else 1.0):
             yield site, f"it changed the model by only {ratio:.2g} of the median"
         if ratio > _LARGEST_RATIO * max(1.0, share):
             yield site, f"it changed the model by {ratio:.3g} times the median"

@@ -17,7 +17,14 @@ from federation.secure import SecureSum
 from federation.server_optimizer import GlobalModel, step
 from federation.similarity import Comparison, compare, outlier_scores, suspects
 from federation.spool import Spool
-from federation.updates import SiteUpdate, is_dice, outliers, read_update, weighted_mean
+from federation.updates import (
+    SiteUpdate,
+    believed_counts,
+    is_dice,
+    outliers,
+    read_update,
+    weighted_mean,
+)
 from segfed.errors import FederationError
 from segfed.protocol import Manifest, RoundRecord, Stage, Verb
 from segfed.settings import Settings
@@ -102,7 +109,7 @@ class CheckedRounds:
             comparison = compare(spool, model=model, sites=[update.site for update in updates])
             updates = self._judge(updates, comparison, notes)
             self._demand_quorum(round_number, updates, notes)
-            counts = {update.site: update.count(self._rules) for update in updates}
+            counts = believed_counts(updates, self._rules)
             return updates, aggregate(
                 spool,
                 model=model,
@@ -181,8 +188,10 @@ class CheckedRounds:
         """Note how the updates lie to each other; returns those that still count."""
         for site, scores in outlier_scores(comparison).items():
             notes.sites[site] |= scores
-        steps = {update.site: update.metrics.get("steps", 1.0) for update in updates}
-        notes.suspects = suspects(comparison, steps=steps)
+        steps = {update.site: update.metrics["steps"] for update in updates}
+        notes.suspects = suspects(
+            comparison, steps=steps, steps_weigh=self._rules.weighting == "steps"
+        )
         if self._rules.suspects == "report":
             return updates
         for site, reason in notes.suspects.items():

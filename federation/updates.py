@@ -22,8 +22,12 @@ _DECLARED_METRICS = frozenset({"loss", "seconds", "steps"})
 _SPARE_BYTES = 1_000_000
 
 
-# Two norms have no middle one that either could be far from.
+# Two norms have no middle one that either could be far from; neither have two case counts.
 _FEWEST_NORMS = 3
+_FEWEST_COUNTS = 3
+
+# As for norms: honest hospitals differ by small factors, and nobody can check a count.
+_LARGEST_COUNT_RATIO = 10
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,19 @@ class SiteUpdate:
     def count(self, rules: FederationRules) -> int:
         """What the update is weighted by."""
         return self.n_cases if rules.weighting == "cases" else int(self.metrics["steps"])
+
+
+def believed_counts(updates: Collection[SiteUpdate], rules: FederationRules) -> dict[str, int]:
+    """What each site's update is weighted by: no case count above ten times the round's median.
+
+    Nobody can check how many cases a site has; without the limit, one that claims a huge number
+    would replace the model. Among fewer than three sites nothing is a usual count.
+    """
+    counts = {update.site: update.count(rules) for update in updates}
+    if rules.weighting != "cases" or len(counts) < _FEWEST_COUNTS:
+        return counts
+    most = int(_LARGEST_COUNT_RATIO * median(counts.values()))
+    return {site: min(count, most) for site, count in counts.items()}
 
 
 def read_update(
@@ -109,10 +126,10 @@ def outliers(updates: Collection[SiteUpdate], *, max_ratio: float) -> dict[str, 
     usual = median(update.norm for update in updates) if updates else 0.0
     if len(updates) < _FEWEST_NORMS or usual == 0:
         return {}
-    usual_steps = median(update.metrics.get("steps", 1.0) for update in updates)
+    usual_steps = median(update.metrics["steps"] for update in updates)
     reasons = {}
     for update in updates:
-        more_steps = max(1.0, update.metrics.get("steps", 1.0) / usual_steps)
+        more_steps = max(1.0, update.metrics["steps"] / usual_steps)
         if update.norm > max_ratio * more_steps * usual:
             reasons[update.site] = (
                 f"the update's norm is {update.norm / usual:.3g} times the round's median, "
@@ -160,10 +177,8 @@ def _check_arrays(found: Weights, expected: Weights) -> None:
 
 
 def _check_steps(metrics: dict[str, float], manifest: Manifest) -> None:
-    """Refuse a number of steps that the site was not asked to take."""
+    """Refuse a number of steps that the site was not asked to take, or none at all."""
     steps, most = metrics.get("steps"), manifest.steps_per_round
-    if steps is None and manifest.federation.weighting == "cases":
-        return
     if steps is None or not steps.is_integer() or not 1 <= steps <= most:
         raise FederationError(f"the step count is no whole number from 1 to {most}")
 

@@ -10,7 +10,7 @@ from typing import Any
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from label_app.answers import explaining
-from label_app.proposals import Ask, is_blind, result_extension, served
+from label_app.proposals import Ask, is_blind, is_usable, result_extension, served
 from label_app.refinement import click_target, refine
 from label_app.store import SiteDatastore
 from label_app.wishes import wished_clicks
@@ -43,8 +43,7 @@ class ClickHelper(InferTask):
 
     def is_valid(self) -> bool:
         """Whether such a model is published; MONAI Label lists only valid ones."""
-        with explaining():
-            return current_model(self._store.site, clicks=True) is not None
+        return is_usable(self._is_published)
 
     def info(self) -> dict[str, Any]:
         """What Slicer reads; the label is that of the model that is published now."""
@@ -86,9 +85,14 @@ class ClickHelper(InferTask):
                 device=self._device,
                 extension=extension,
             )
-            file, answer = served(self._store, case, job, ask=self._ask)
+            file, answer = served(self._store, case, job, ask=self._ask, kind="clicked")
         answer["latencies"]["total"] = round(time.perf_counter() - start, 4)
         return str(file), answer
+
+    def _is_published(self) -> bool:
+        """Whether a bundle answers clicks, with a plan that can be read; see `info`."""
+        folder = current_model(self._store.site, clicks=True)
+        return folder is not None and bool(click_target(bundle_plan(folder)))
 
     def _published(self) -> Path:
         """The bundle that answers clicks."""

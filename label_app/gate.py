@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from label_app.bodies import Discreet, bounded, drain, noting, without_body
 from label_app.login import Desk, login_app
 from label_app.reader import Reader, asking
 from label_app.routes import AUTH, DOWNLOAD, METHODS_WITH_BODY, NEXT_SAMPLE, Route, admit
-from segfed.sites import may_act_as
+from segfed.sites import may_act_as, read_accounts
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,12 @@ class Gate:
     """
 
     def __init__(
-        self, app: ASGIApp, door: Desk | Reader, *, public_names: Collection[str] = ()
+        self,
+        app: ASGIApp,
+        door: Desk | Reader,
+        *,
+        public_names: Collection[str] = (),
+        has_accounts: Callable[[], bool] = lambda: False,
     ) -> None:
         """Guard an app.
 
@@ -51,10 +56,12 @@ class Gate:
             app: MONAI Label.
             door: Where readers log in, or the one reader of a server without accounts.
             public_names: Under which host names, besides loopback, the server is reached.
+            has_accounts: Whether a site that is served to one reader has got accounts since.
         """
         self._app = app
         self._door = door
         self._login = login_app(door) if isinstance(door, Desk) else None
+        self._has_accounts = has_accounts
         self._names = frozenset(public_names)
         self._grants = TTLCache(_MOST_GRANTS, GRANT_SECONDS)
         self._at_once: Counter[str] = Counter()
@@ -94,6 +101,12 @@ class Gate:
 
     async def _pass(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request to the login or, in its reader's name, to the app."""
+        if isinstance(self._door, Reader) and self._has_accounts():
+            raise HTTPException(
+                503,
+                "Found accounts at this site, which had none when its server was started; expected "
+                "readers to log in. Ask the site's administrator to start the server again.",
+            )
         if route in AUTH:
             if self._login is None:
                 raise HTTPException(404, "This server asks for no login")
@@ -167,7 +180,12 @@ def guarded(app: ASGIApp, *, site_folder: Path, conf: Mapping[str, str]) -> Gate
     name = conf.get("reader")
     # The one reader of a server without accounts keeps the site, and may do all there is to do.
     door = Reader(name, "admin") if name else Desk(site_folder)
-    return Gate(app, door, public_names=conf.get("public_names", "").split())
+    return Gate(
+        app,
+        door,
+        public_names=conf.get("public_names", "").split(),
+        has_accounts=lambda: bool(read_accounts(site_folder)),
+    )
 
 
 def _address(scope: Scope) -> str:

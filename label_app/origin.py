@@ -43,8 +43,8 @@ def infer_provenance(
 
     A reader who was shown a proposal for the case has seen it, even if the case was closed and
     opened again, a label was submitted or the assignment was replaced meanwhile: what follows is
-    assisted. Only another period begins anew: once a label was submitted under one assignment,
-    and the case was opened again to read it under the next.
+    assisted. Only a later period begins anew: once a label was submitted under one assignment,
+    and the case was opened again to read it under the next. An earlier one does not.
 
     Args:
         label: The submitted label (1, I, J, K), already on its image's grid.
@@ -52,7 +52,7 @@ def infer_provenance(
         records: The reader's earlier labels of the case, oldest first.
         assignment: The assignment to which the label belongs, if there is one.
         stored_label: Reads a stored proposal (1, I, J, K) by its hash.
-        idle_seconds: The longest pause between two requests that counts as work in full.
+        idle_seconds: How much of the time after an opening counts as work at most.
         now: The time of the submission.
     """
     last_submitted_at = records[-1].submitted_at if records else None
@@ -85,17 +85,27 @@ def changed_fraction(label: NDArray[np.integer[Any]], proposal: NDArray[np.integ
 def _proposal_seen(
     events: Sequence[ReadingEvent], records: Sequence[LabelRecord], assignment: int | None
 ) -> tuple[str | None, str | None]:
-    """The last proposal that the reader saw in this period, and its model."""
-    others = [record.submitted_at for record in records if record.assignment != assignment]
+    """The last proposal that the reader saw in this period, and its model.
+
+    Answers to clicks are the reader's work on a proposal: they count only where there was none.
+    """
+    # Assignments are numbered in the order of their periods. What was seen in a later one is seen
+    # by whoever makes the earlier one's label again.
+    others = [
+        record.submitted_at
+        for record in records
+        if record.assignment != assignment
+        and (record.assignment is None or assignment is None or record.assignment < assignment)
+    ]
     openings = [e.at for e in events if e.kind == "opened" and others and e.at > max(others)]
     # Without an opening the reader still has on screen what they had before: all of it counts.
     start = min(openings, default=None)
-    for event in reversed(events):
-        if event.kind == "proposed" and (start is None or event.at >= start):
-            return event.proposal_sha256, event.model_sha256
-    # An earlier period that was opened anew: its label began with what was seen then.
-    earlier = [record for record in records if record.assignment == assignment]
-    return (earlier[-1].proposal_sha256, earlier[-1].model_sha256) if earlier else (None, None)
+    in_period = [event for event in events if start is None or event.at >= start]
+    for kind in ("proposed", "clicked"):
+        for event in reversed(in_period):
+            if event.kind == kind:
+                return event.proposal_sha256, event.model_sha256
+    return None, None
 
 
 def _time_spent(
@@ -106,15 +116,15 @@ def _time_spent(
 ) -> tuple[datetime | None, float | None]:
     """When the case was opened since the last submission, and the seconds of work since then.
 
-    Both are None for a label that was sent without opening the case: nothing was measured. A
-    pause between two requests that is longer than ``idle_seconds`` counts as that long. Drawing
-    sends no requests, so the limit must be longer than a structure takes to draw: the seconds are
-    an estimate, beside which the elapsed time from opening to submission is the upper bound.
+    Both are None for a label that was sent without opening the case: nothing was measured. From
+    one opening to the next, or to the submission, at most ``idle_seconds`` count. Proposals and
+    clicks prolong nothing: drawing by hand sends no requests, and its time would look shorter
+    beside theirs. So the limit must be longer than a case takes to draw: the seconds are an
+    estimate, beside which the elapsed time from opening to submission is the upper bound.
     """
     recent = [e for e in events if last_submitted_at is None or e.at > last_submitted_at]
     opened = [event.at for event in recent if event.kind == "opened"]
     if not opened:
         return None, None
-    steps = [event.at for event in recent if event.at >= opened[0]]
-    gaps = ((after - before).total_seconds() for before, after in pairwise([*steps, now]))
+    gaps = ((after - before).total_seconds() for before, after in pairwise([*opened, now]))
     return opened[0], sum(min(gap, idle_seconds) for gap in gaps)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from fastapi import HTTPException
@@ -17,10 +18,12 @@ from label_app.inference import Proposal, as_file, propose, warm_up
 from label_app.store import SiteDatastore
 from label_app.uncertainty import BLIND_SPLITS
 from segfed.engine import select_device
-from segfed.errors import CaseError, ServerError
+from segfed.errors import CaseError, SegfedError, ServerError
 from segfed.sites import Case, Site
 from segfed.study import current_model
 from segfed.volumes import Volume, read_grid
+
+logger = logging.getLogger(__name__)
 
 _RESULT_EXTENSIONS = (".nrrd", ".nii.gz", ".nii")
 _Result = TypeVar("_Result")
@@ -63,8 +66,7 @@ class Proposer(InferTask):
 
     def is_valid(self) -> bool:
         """Whether a model is published; MONAI Label lists only valid ones."""
-        with explaining():
-            return current_model(self._store.site) is not None
+        return is_usable(lambda: current_model(self._store.site) is not None)
 
     def warm_up_job(self) -> Callable[[], None]:
         """What the worker can do before the first reader asks."""
@@ -107,6 +109,19 @@ class Proposer(InferTask):
         return served(self._store, case, job, ask=self._ask)
 
 
+def is_usable(check: Callable[[], bool]) -> bool:
+    """Whether a model passes a check; a broken one does not, and the log says why.
+
+    MONAI Label asks this before it offers a case: an error here would keep everybody from drawing
+    by hand, too.
+    """
+    try:
+        return check()
+    except (SegfedError, OSError) as error:
+        logger.warning("A published model cannot be used: %s", error)
+        return False
+
+
 def result_extension(request: Mapping[str, Any]) -> str:
     """The format in which a reader wants a label.
 
@@ -129,9 +144,21 @@ def is_blind(store: SiteDatastore, case: Case) -> bool:
 
 
 def served(
-    store: SiteDatastore, case: Case, job: Callable[[], Proposal], *, ask: Ask
+    store: SiteDatastore,
+    case: Case,
+    job: Callable[[], Proposal],
+    *,
+    ask: Ask,
+    kind: Literal["proposed", "clicked"] = "proposed",
 ) -> tuple[Path, dict[str, Any]]:
     """What the worker proposes, noted before anybody sees it, and what Slicer must know about it.
+
+    Args:
+        store: The site.
+        case: The case.
+        job: Makes the label.
+        ask: Has it done by the worker process.
+        kind: Whether it is a proposal or the answer to clicks.
 
     Raises:
         HTTPException: 503 if the worker process failed or is too busy.
@@ -146,6 +173,7 @@ def served(
             case.case_id,
             proposal_sha256=made.proposal_sha256,
             model_sha256=made.model_sha256,
+            kind=kind,
         )
     except BaseException:
         made.file.unlink(missing_ok=True)

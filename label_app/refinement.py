@@ -142,8 +142,14 @@ def with_clicked_voxels(mask: NDArray[np.bool_], clicks: Clicks) -> NDArray[np.b
 def with_structure(
     label: NDArray[Any] | None, mask: NDArray[np.bool_], *, value: int
 ) -> NDArray[np.uint8]:
-    """A label (I, J, K) in which a structure is the mask; None stands for an empty label."""
+    """A label (I, J, K) in which a structure is the mask; None stands for an empty label.
+
+    A mask without a voxel changes nothing: Slicer finds no segment in such an answer, and leaves
+    its own as it is.
+    """
     result = np.zeros(mask.shape, dtype=np.uint8) if label is None else label.astype(np.uint8)
+    if not mask.any():
+        return result
     result[(result == value) & ~mask] = 0
     result[mask] = value
     return result

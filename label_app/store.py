@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import DefaultLabelTag
@@ -44,6 +45,7 @@ class SiteDatastore(ReadOnlyDatastore):
         self.site_folder = site_folder
         self._reader = reader
         self._damaged: dict[str, _FileStates] = {}
+        self._saved: ContextVar[LabelRecord | None] = ContextVar("saved", default=None)
 
     @property
     def reader(self) -> str:
@@ -91,11 +93,18 @@ class SiteDatastore(ReadOnlyDatastore):
         self._damaged[case_id] = _file_states(self.case(case_id))
         return not was_aside
 
-    def note_proposal(self, case_id: str, *, proposal_sha256: str, model_sha256: str) -> None:
-        """Note that the reader is about to see a proposal."""
+    def note_proposal(
+        self,
+        case_id: str,
+        *,
+        proposal_sha256: str,
+        model_sha256: str,
+        kind: Literal["proposed", "clicked"] = "proposed",
+    ) -> None:
+        """Note that the reader is about to see a proposal, or what a model made of their clicks."""
         self._note(
             case_id,
-            ReadingEvent(datetime.now(UTC), "proposed", proposal_sha256, model_sha256),
+            ReadingEvent(datetime.now(UTC), kind, proposal_sha256, model_sha256),
         )
 
     def shown_proposal(self, case_id: str) -> str | None:
@@ -103,13 +112,16 @@ class SiteDatastore(ReadOnlyDatastore):
         for event in reversed(self.site.ledger().events(self.reader, case_id)):
             if event.kind == "opened":
                 break
-            if event.kind == "proposed":
-                return event.proposal_sha256
+            return event.proposal_sha256
         return None
 
     def last_record(self, case_id: str) -> LabelRecord | None:
-        """The reader's newest label of a case."""
-        return next(reversed(self.site.ledger().records(case_id, reader=self.reader)), None)
+        """The label of a case that the request being answered has saved; None if it saved none.
+
+        The reader's newest label may be another one: of two that are saved at once, the later.
+        """
+        record = self._saved.get()
+        return record if record is not None and record.case_id == case_id else None
 
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
@@ -129,13 +141,14 @@ class SiteDatastore(ReadOnlyDatastore):
                     "that comes in is a reader's submission. Leave the tag out.",
                 )
             with explaining(upload):
-                submit_upload(
+                record = submit_upload(
                     self.site,
                     self.case(image_id),
                     upload=upload,
                     label_info=label_info.get("label_info"),
                     reader=self.reader,
                 )
+            self._saved.set(record)
         except BaseException:
             # MONAI Label removes an upload only after an answer without error.
             upload.unlink(missing_ok=True)

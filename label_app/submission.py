@@ -7,6 +7,7 @@ from pathlib import Path
 
 from label_app.origin import infer_provenance
 from label_app.segments import task_label
+from label_app.worklist import is_recalled
 from segfed.sites import Case, LabelRecord, Site, submit_label
 from segfed.volumes import Volume, check_same_grid, read_grid, read_label
 
@@ -22,7 +23,8 @@ def submit_upload(
     """Check an uploaded label, infer how it came about, and record both.
 
     A label that was not asked for, by a reader without an assignment to the case at a site whose
-    readers have assignments, is kept and flagged.
+    readers have assignments, is kept and flagged. So is one that was made in a later period than
+    the one that it would belong to; see `is_recalled`.
 
     Args:
         site: The site, as it is now.
@@ -48,6 +50,7 @@ def submit_upload(
         now=now,
     )
     is_unasked = assignment is None and bool(ledger.assignments())
+    is_from_later = is_recalled(site, reader, case.case_id, now=now)
     return submit_label(
         site,
         case_id=case.case_id,
@@ -60,7 +63,7 @@ def submit_upload(
         changed_fraction=made.changed_fraction,
         opened_at=made.opened_at,
         active_seconds=made.active_seconds,
-        status="flagged" if is_unasked else "submitted",
+        status="flagged" if is_unasked or is_from_later else "submitted",
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from segfed.protocol import Arm
-from segfed.sites import TO_REDO, LabelRecord, Reading, Site, current_reading
+from segfed.sites import TO_REDO, LabelRecord, Reading, Site, current_reading, readings_of
 
 
 def offered_cases(site: Site, reader: str, *, now: datetime) -> dict[str, bool]:
@@ -43,7 +43,9 @@ def visible_arm(site: Site, reader: str, case_id: str, *, now: datetime) -> Arm 
     current = current_reading(readings, now=now)
     if current is None:
         return "manual" if ledger.assignments() else None
-    return "manual" if _is_between_periods(readings, current) else current.assignment.arm
+    if _is_between_periods(readings, current) or is_recalled(site, reader, case_id, now=now):
+        return "manual"
+    return current.assignment.arm
 
 
 def visible_record(site: Site, reader: str, case_id: str, *, now: datetime) -> LabelRecord | None:
@@ -55,9 +57,30 @@ def visible_record(site: Site, reader: str, case_id: str, *, now: datetime) -> L
     readings = ledger.readings(case_id=case_id, reader=reader)
     current = current_reading(readings, now=now)
     if current is not None:
-        return None if _is_between_periods(readings, current) else current.record
+        is_hidden = _is_between_periods(readings, current) or is_recalled(
+            site, reader, case_id, now=now
+        )
+        return None if is_hidden else current.record
     records = ledger.records(case_id, reader=reader)
     return next((r for r in reversed(records) if r.assignment is None), None)
+
+
+def is_recalled(site: Site, reader: str, case_id: str, *, now: datetime) -> bool:
+    """Whether a reader has a case open for a later period than the one that is asked for now.
+
+    That happens when the earlier period's label is rejected or reopened in the middle of the later
+    reading: until the reader opens the case anew, what is on their screen belongs to the later one.
+    """
+    ledger = site.ledger()
+    opened = [e.at for e in ledger.events(reader, case_id) if e.kind == "opened"]
+    assignments = ledger.assignments(case_id=case_id, reader=reader)
+    records = ledger.records(case_id, reader=reader)
+    current = current_reading(readings_of(assignments, records), now=now)
+    if not opened or current is None:
+        return False
+    known = [r for r in records if (r.reviewed_at or r.submitted_at) <= opened[-1]]
+    before = current_reading(readings_of(assignments, known), now=opened[-1])
+    return before is not None and before.assignment.period > current.assignment.period
 
 
 def _is_between_periods(readings: Sequence[Reading], current: Reading) -> bool:

@@ -158,7 +158,7 @@ class AgentErrorCode(IntEnum):
 _MEANINGS = {
     AgentErrorCode.PROTOCOL_MISMATCH: "site and server run versions that do not fit together",
     AgentErrorCode.UNKNOWN_STUDY: "the site has not approved a study with this manifest",
-    AgentErrorCode.UNKNOWN_ROUND: "the study has no such round",
+    AgentErrorCode.UNKNOWN_ROUND: "the study has no such round, or the site is past it",
     AgentErrorCode.STUDY_NOT_ALLOWED: "the site's policy does not allow the study",
     AgentErrorCode.TASK_MISMATCH: "the study's plan does not fit the site's task",
     AgentErrorCode.TOO_FEW_CASES: "the site has fewer training cases than its policy asks for",

@@ -67,7 +67,8 @@ class AddingAgent:
         trained = {
             name: np.asarray(value + np.float32(self.step)) for name, value in weights.items()
         }
-        return RoundReply(save(trained), self.n_cases, {"loss": self.step, "seconds": 1.0})
+        metrics = {"loss": self.step, "seconds": 1.0, "steps": 1.0}
+        return RoundReply(save(trained), self.n_cases, metrics)
 
 
 @dataclass

@@ -98,6 +98,18 @@ def test_a_structure_that_too_few_cases_define_stays_at_the_site(tmp_path, monke
     assert set(reply.metrics) == {"dice_bean", "seconds"}
 
 
+def test_metrics_leave_with_four_decimals(tmp_path, monkeypatch):
+    site, manifest = labelled_site(tmp_path), bean_manifest(tmp_path)
+    means = {"bean": MeanDice(2 / 3, n_cases=1)}
+    monkeypatch.setattr("segfed.agent.agent.validation_means", lambda *_, **__: means)
+    agent = make_agent(site, manifest)
+
+    metrics = [agent.answer(job(manifest, verb)).metrics for verb in ("train", "validate")]
+
+    assert metrics[1]["dice_bean"] == 0.6667
+    assert all(value == round(value, 4) for found in metrics for value in found.values())
+
+
 def test_a_retry_gets_the_stored_update_even_from_a_new_process(tmp_path):
     site, manifest = labelled_site(tmp_path), bean_manifest(tmp_path)
     first = make_agent(site, manifest).answer(job(manifest))

@@ -6,7 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from segfed.agent.jobs import store_reply, stored_progress, stored_reply, stored_training
+from segfed.agent.jobs import (
+    StoredTraining,
+    store_reply,
+    stored_progress,
+    stored_reply,
+    stored_training,
+)
+from segfed.files import sha256_bytes
 from segfed.protocol import RoundReply, RoundRequest
 
 REQUEST = RoundRequest("f" * 64, 2, "train", b"global")
@@ -69,7 +76,8 @@ def test_a_process_killed_before_the_json_leaves_the_round_before(tmp_path):
 def test_the_last_training_is_found_by_its_round_alone(tmp_path):
     store_reply(tmp_path, REQUEST, REPLY, progress=None)
 
-    assert stored_training(tmp_path, 2) == REPLY
+    found = stored_training(tmp_path, 2)
+    assert found == StoredTraining(REPLY, base_sha256=sha256_bytes(REQUEST.weights))
     assert stored_training(tmp_path, 1) is None
     assert stored_training(tmp_path / "new", 2) is None
     (tmp_path / "train_002.safetensors").write_bytes(b"loca")

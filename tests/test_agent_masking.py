@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -76,6 +77,20 @@ def test_every_stage_is_in_the_audit_log(tmp_path):
 
     lines = (site.folder / "audit.jsonl").read_text().splitlines()
     assert [json.loads(line)["kind"] for line in lines] == ["train", "keys"]
+
+
+def test_an_emptied_cache_does_not_forget_what_was_begun(tmp_path):
+    site = labelled_site(tmp_path)
+    manifest = bean_manifest(tmp_path, privacy=PRIVACY)
+    keys = job(manifest, "keys", weights=b'{"session": "' + b"1" * 32 + b'"}')
+    make_agent(site, manifest).answer(job(manifest))
+    first = make_agent(site, manifest).answer(keys)
+
+    shutil.rmtree(site.folder / "cache")
+    make_agent(site, manifest).answer(job(manifest))
+
+    # New keys would have been drawn in a session that is not known any more.
+    assert make_agent(site, manifest).answer(keys) == first
 
 
 def test_a_refused_stage_leaves_as_a_code(tmp_path):

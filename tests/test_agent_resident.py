@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 
 from segfed.agent import AUDIT_FILE, read_audit
 from segfed.agent.resident import ResidentAgent
 from segfed.protocol import AgentError, AgentErrorCode
-from tests.agent_samples import NOON, approve, bean_manifest, job, labelled_site, make_owner
+from tests.agent_samples import (
+    NOON,
+    approve,
+    bean_manifest,
+    job,
+    labelled_site,
+    make_owner,
+    start_weights,
+)
 
 
 def make_resident(site):
@@ -66,3 +76,50 @@ def test_study_and_network_stay_warm_between_jobs(tmp_path, monkeypatch):
 
     # Another agent could not be made.
     assert resident.answer(job(manifest, "validate", round=2)).n_cases == 1
+
+
+def other_weights(manifest):
+    """A model of the study's network that is not its start."""
+    return start_weights(manifest.model_copy(update={"seed": manifest.seed + 1}))
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(1, 1), (2, 1), (3, 3), (3, 2)],
+)
+def test_a_round_is_trained_once_and_from_one_model(tmp_path, first, then):
+    site, manifest = labelled_site(tmp_path), bean_manifest(tmp_path)
+    approve(site, manifest, key=make_owner(tmp_path))
+    reply = make_resident(site).answer(job(manifest, round=first))
+    shutil.rmtree(site.folder / "cache")  # which may be emptied at any time
+
+    with pytest.raises(AgentError) as refused:
+        make_resident(site).answer(job(manifest, round=then, weights=other_weights(manifest)))
+
+    assert reply.n_cases == 2
+    assert refused.value.code == AgentErrorCode.UNKNOWN_ROUND
+
+
+def test_a_server_that_goes_on_repeats_a_job_and_takes_the_next_round(tmp_path):
+    site, manifest = labelled_site(tmp_path), bean_manifest(tmp_path)
+    approve(site, manifest, key=make_owner(tmp_path))
+    resident = make_resident(site)
+
+    first = resident.answer(job(manifest))
+    again = resident.answer(job(manifest))
+    following = resident.answer(job(manifest, round=3, weights=first.weights))
+
+    assert again == first
+    assert following.n_cases == 2
+
+
+def test_a_round_that_the_study_lacks_does_not_hold_up_the_others(tmp_path):
+    site, manifest = labelled_site(tmp_path), bean_manifest(tmp_path)
+    approve(site, manifest, key=make_owner(tmp_path))
+    resident = make_resident(site)
+
+    with pytest.raises(AgentError) as refused:
+        resident.answer(job(manifest, round=manifest.rounds + 1))
+
+    assert refused.value.code == AgentErrorCode.UNKNOWN_ROUND
+    assert resident.answer(job(manifest)).n_cases == 2

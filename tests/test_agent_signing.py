@@ -105,6 +105,20 @@ def test_an_owner_is_trusted_by_the_file_that_came_with_the_kit(tmp_path):
     assert check_signature(sign(manifest(), chief), tmp_path / "site") == "trial"
 
 
+def test_the_owner_of_another_federation_takes_nobody_s_place(tmp_path):
+    first, second = make_owner(tmp_path, "first"), make_owner(tmp_path, "second")
+    site = tmp_path / "site"
+    trust_file(site, owner_public_key(first), name="owner")
+    trust_file(site, owner_public_key(first), name="owner")  # the same key again is no other one
+
+    with pytest.raises(ConfigError, match=r"another owner's key .* Choose one with --name"):
+        trust_file(site, owner_public_key(second), name="owner")
+
+    assert check_signature(sign(manifest(), first), site) == "owner"
+    trust_file(site, owner_public_key(second), name="trial-2")
+    assert check_signature(sign(manifest(), second), site) == "trial-2"
+
+
 def test_a_private_key_is_not_kept_as_a_trusted_one(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read as a public key"):
         trust_file(tmp_path / "site", make_owner(tmp_path), name="trial")

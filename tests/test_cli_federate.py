@@ -14,6 +14,7 @@ from segfed.cli import console, main
 from segfed.cli.agent_process import socket_path
 from segfed.cli.federation_code import code_sha256
 from segfed.cli.main import app
+from segfed.rules import PrivacyRules
 from segfed.sites import AgentSettings
 from tests.agent_samples import bean_manifest, labelled_site, make_owner, trust
 
@@ -61,7 +62,8 @@ def test_a_hospital_sees_what_a_study_wants_before_it_decides(asked):
         "labels manual ones of the split 'train'",
         "here: 2 manual, 0 assisted for 2 cases",
         "rounds 3 of 2 optimizer steps each",
-        "neither clipped nor noised nor masked",
+        "numbers of training and validation cases, steps, seconds, loss",
+        "weights: as trained, neither clipped nor noised nor masked",
         "seed 3",
         "features [4, 8]",
         "Approved by Dr. Ä",
@@ -70,6 +72,27 @@ def test_a_hospital_sees_what_a_study_wants_before_it_decides(asked):
     assert "c" * 64 in text.replace(" ", "")  # a narrow terminal breaks it
     (study,) = approved_studies(site.folder)
     assert study.study == "beans"
+
+
+@pytest.mark.parametrize(
+    ("privacy", "expected"),
+    [
+        ({"clip_norm": 2.5}, "their change clipped to the norm 2.5, neither noised nor masked"),
+        (
+            {"clip_norm": 2.5, "secure_aggregation": True, "threshold": 3},
+            "clipped to the norm 2.5 and masked: the server sees the sum over at least 3 sites",
+        ),
+    ],
+)
+def test_a_hospital_sees_in_what_form_its_weights_leave(asked, tmp_path, privacy, expected):
+    site, path = asked
+    manifest = bean_manifest(tmp_path, privacy=PrivacyRules(**privacy))
+    path.write_text(sign(manifest, tmp_path / "owner.key").model_dump_json())
+
+    _, text = run("approve", site.folder, path, answer="n\n")
+
+    assert expected in text
+    assert "as trained" not in text
 
 
 def test_every_field_of_a_manifest_is_shown(asked):

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
+import segfed.cli.label_server as label_server_module
 from segfed.cli.label import app
 from segfed.cli.label_listen import LOOPBACK, Listen
 from segfed.cli.label_server import RunningServer, label_server, server_command
@@ -53,6 +55,31 @@ def test_a_server_that_ends_by_itself_is_noticed_with_its_last_words(ended):
 def test_only_the_servers_own_word_says_that_it_has_the_port(ended):
     assert RunningServer(Listen(port=80), *ended).is_listening()
     assert not RunningServer(Listen(port=8), *ended).is_listening()
+
+
+REFUSES_ALL = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Refuses(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_error(422)
+
+server = HTTPServer(("127.0.0.1", int(sys.argv[1])), Refuses)
+print(f"Uvicorn running on http://127.0.0.1:{sys.argv[1]} (Press", flush=True)
+server.serve_forever()
+"""
+
+
+def test_a_server_that_answers_with_a_refusal_is_ready(tmp_path, monkeypatch):
+    def command(_folder, *, listen, **_):
+        (tmp_path / "cache" / "label_server").mkdir(parents=True)
+        return sys.executable, "-c", REFUSES_ALL, str(listen.port)
+
+    monkeypatch.setattr(label_server_module, "server_command", command)
+
+    with label_server(tmp_path, start_timeout_seconds=10.0) as url:
+        assert httpx.get(url, trust_env=False).status_code == 422
 
 
 def test_serving_others_is_refused_on_the_command_line_unless_all_is_given(tmp_path):

@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from segfed.cli.label import app
-from segfed.sites import is_password, read_accounts
-from tests.sites_samples import make_site
+from segfed.errors import ConfigError
+from segfed.sites import is_password, load_site, read_accounts, submit_label
+from tests.sites_samples import make_label, make_site
 
 PASSWORD = "correct horse battery"
 
@@ -52,6 +53,20 @@ def test_accounts_are_listed_without_hashes_and_removed(folder):
 
     assert json.loads(listed.stdout) == [{"name": "bob", "role": "annotator"}]
     assert user("list", folder).stdout.split() == ["name", "role", "bob", "annotator"]
+
+
+def test_a_name_that_labels_bear_is_another_persons_unless_told_otherwise(folder):
+    submit_label(
+        load_site(folder), case_id="case0", label=make_label(), origin="manual", reader="ann"
+    )
+
+    refused = user("add", folder, "Ann", "--password-stdin", typed=f"{PASSWORD}\n")
+
+    assert isinstance(refused.exception, ConfigError)
+    assert "labels by 'Ann' at site north (1)" in str(refused.exception)
+    assert read_accounts(folder) == {}
+    user("add", folder, "ann", "--same-person", "--password-stdin", typed=f"{PASSWORD}\n")
+    assert list(read_accounts(folder)) == ["ann"]
 
 
 def test_a_password_on_the_command_line_is_not_an_option(folder):

@@ -55,7 +55,17 @@ def test_the_table_counts_models_and_sums_what_is_left():
 
 
 def test_an_unknown_time_is_said_to_be_unknown():
-    assert printed(checked(scheduled(0, "train", seconds=None))).count("?") == 2
+    models = (scheduled(0, "keep", seconds=100.0), scheduled(1, "train", seconds=None))
+
+    assert printed(checked(*models)).count("?") == 2
+
+
+def test_times_are_left_out_where_nothing_was_trained_yet():
+    text = printed(checked(scheduled(0, "train", seconds=None)))
+
+    assert "?" not in text
+    assert "took" not in text
+    assert "is known once one of them was trained" in " ".join(text.split())
 
 
 def test_json_holds_every_model_and_the_sum():

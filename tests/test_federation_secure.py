@@ -11,8 +11,10 @@ from safetensors.numpy import load, save
 
 from federation.server_optimizer import GlobalModel
 from federation.strategy import CheckedRounds
+from segfed.agent.jobs import StoredTraining
 from segfed.agent.masking import answer_stage
 from segfed.errors import FederationError, PrivacyError
+from segfed.files import sha256_bytes
 from segfed.privacy import clip
 from segfed.protocol import STAGES, AgentError, AgentErrorCode, RoundReply, RoundRequest
 from tests.federation_samples import AddingAgent, FakeTime, ScriptedGrid, arrays, manifest
@@ -30,7 +32,7 @@ class StagedAgent(AddingAgent):
     folder: Path = Path()
     fails_at: str = ""
     sent: list[RoundReply] = field(default_factory=list)
-    training: RoundReply | None = None
+    training: StoredTraining | None = None
 
     def answer(self, request):
         if request.verb == self.fails_at:
@@ -39,7 +41,9 @@ class StagedAgent(AddingAgent):
         if request.verb == "train":
             trained, base = load(reply.weights), load(request.weights)
             update = clip({n: np.asarray(trained[n] - base[n]) for n in base}, norm=50.0)
-            self.training = replace(reply, weights=save(update))
+            self.training = StoredTraining(
+                replace(reply, weights=save(update)), sha256_bytes(request.weights)
+            )
             reply = replace(reply, weights=b"")
         self.sent.append(reply)
         return reply
@@ -109,7 +113,7 @@ def test_no_message_of_a_site_holds_its_update(tmp_path):
 
     for agent in agents.values():
         bodies = [reply.weights for reply in agent.sent]
-        assert agent.training.weights not in bodies
+        assert agent.training.reply.weights not in bodies
         masked = [load(body) for body in bodies if body and body[:1] != b"{"]
         assert [found["a.weight"].dtype for found in masked] == [np.uint64]
         # The same value in every place, under masks that differ in every place.
@@ -178,6 +182,31 @@ def test_a_site_that_the_threshold_needs_is_waited_for_although_it_was_late_befo
     _, second = rounds.run(2, model)
 
     assert second.dropped.keys() == {"d"}
+
+
+@dataclass
+class MisledAgent(StagedAgent):
+    """A site that the server gave another model than the others."""
+
+    def answer(self, request):
+        if request.verb == "train":
+            request = replace(request, weights=save(arrays(7.0)))
+        return super().answer(request)
+
+
+def test_no_sum_comes_of_sites_that_were_given_another_model_than_one_of_them(tmp_path):
+    agents = four_agents(tmp_path)
+    for name in "abc":
+        agents[name] = MisledAgent(step=0, n_cases=1, name=name, folder=tmp_path / "sites")
+    rounds, _ = rounds_of(tmp_path, agents)
+
+    with pytest.raises(FederationError, match="sites left in secure aggregation"):
+        rounds.run(1, GlobalModel(arrays()))
+
+    masked = [
+        reply for agent in agents.values() for reply in agent.sent if reply.weights[:1] != b"{"
+    ]
+    assert not [reply for reply in masked if reply.weights]
 
 
 @dataclass

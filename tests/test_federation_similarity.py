@@ -21,9 +21,13 @@ def comparison(folder, start=0.0, **updates):
     return compare(spool, model=model, sites=rows)
 
 
-def flagged(folder, steps=None, **updates):
+def flagged(folder, steps=None, steps_weigh=False, **updates):
     """Who is suspected, with equally many steps unless stated."""
-    return suspects(comparison(folder, **updates), steps=steps or dict.fromkeys(updates, 5.0))
+    return suspects(
+        comparison(folder, **updates),
+        steps=steps or dict.fromkeys(updates, 5.0),
+        steps_weigh=steps_weigh,
+    )
 
 
 def test_products_are_those_of_the_changes_and_not_of_the_models(tmp_path):
@@ -92,12 +96,13 @@ def test_two_that_agree_with_each_other_do_not_outvote_four(tmp_path):
     assert list(flagged(tmp_path, **honest, x=[-4, -1, 1, 1], y=[-4, 1, 1, 0])) == ["x", "y"]
 
 
-def test_a_site_that_took_few_steps_may_have_moved_as_much_less(tmp_path):
+def test_few_steps_excuse_a_short_update_only_where_they_cost_weight(tmp_path):
     short = {**HONEST, "d": [0.4, -0.1, -0.1, 0.1]}
     steps = dict.fromkeys(HONEST, 10.0)
 
-    assert list(flagged(tmp_path, steps | {"d": 10.0}, **short)) == ["d"]
-    assert flagged(tmp_path, steps | {"d": 1.0}, **short) == {}
+    assert list(flagged(tmp_path, steps | {"d": 10.0}, True, **short)) == ["d"]
+    assert flagged(tmp_path, steps | {"d": 1.0}, True, **short) == {}
+    assert list(flagged(tmp_path, steps | {"d": 1.0}, False, **short)) == ["d"]
 
 
 def test_two_sites_are_only_compared_for_copies(tmp_path):

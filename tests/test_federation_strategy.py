@@ -219,6 +219,14 @@ def test_updates_may_weigh_by_the_steps_that_sites_took(tmp_path):
     assert record.sites["north"]["steps"] == 1
 
 
+def test_a_claim_of_many_cases_does_not_buy_the_model(tmp_path):
+    agents = {"a": AddingAgent(1), "b": AddingAgent(1), "c": AddingAgent(7, n_cases=100_000)}
+    rounds, _ = scripted_rounds(tmp_path, agents)
+
+    # (1 + 1 + 10 x 7) / 12
+    assert value(rounds.run(1, start())[0]) == 6
+
+
 def test_the_median_outvotes_a_site_that_stays_within_the_checks(tmp_path):
     agents = {"a": AddingAgent(1), "b": AddingAgent(2), "c": AddingAgent(9, n_cases=1000)}
     rounds, _ = scripted_rounds(tmp_path, agents, aggregation="median")

@@ -7,8 +7,9 @@ import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
 
 from federation.messages import request_message, write_arrays
-from federation.updates import SiteUpdate, outliers, read_update, weighted_mean
+from federation.updates import SiteUpdate, believed_counts, outliers, read_update, weighted_mean
 from segfed.errors import FederationError
+from segfed.rules import FederationRules
 from tests.federation_samples import arrays, manifest
 
 REQUEST = request_message(
@@ -17,8 +18,9 @@ REQUEST = request_message(
 
 
 def reply(weights=None, **metrics):
-    """A reply with four cases and the given arrays."""
-    content = RecordDict({"metrics": MetricRecord({"num-examples": 4} | metrics)})
+    """A reply with four cases and the given arrays; one with arrays says how many steps it took."""
+    stated = {"num-examples": 4} if weights is None else {"num-examples": 4, "steps": 5.0}
+    content = RecordDict({"metrics": MetricRecord(stated | metrics)})
     if weights is not None:
         record = weights if isinstance(weights, ArrayRecord) else write_arrays(weights)
         content["arrays"] = record
@@ -45,7 +47,7 @@ def with_rules(**rules):
 def test_a_sound_reply_is_read_whole():
     found, weights = read(reply(arrays(2.0), loss=0.5))
 
-    assert (found.site, found.n_cases, found.metrics) == ("north", 4, {"loss": 0.5})
+    assert (found.site, found.n_cases, found.metrics) == ("north", 4, {"loss": 0.5, "steps": 5.0})
     np.testing.assert_array_equal(weights["a.weight"], arrays(2.0)["a.weight"])
 
 
@@ -75,10 +77,17 @@ def test_a_step_count_that_was_not_asked_for_does_not_count(steps):
     assert "step count" in reason(reply(arrays(), steps=steps))
 
 
-def test_steps_must_be_stated_where_they_weigh():
+@pytest.mark.parametrize("weighting", ["cases", "steps"])
+def test_a_training_must_say_how_many_steps_it_took(weighting):
+    message = reply(arrays())
+    del message.content["metrics"]["steps"]
+
+    assert "step count" in reason(message, study=with_rules(weighting=weighting))
+
+
+def test_an_update_weighs_by_cases_or_by_steps():
     study = with_rules(weighting="steps")
 
-    assert "step count" in reason(reply(arrays()), study=study)
     found, _ = read(reply(arrays(), steps=3.0), study=study)
     assert (found.count(study.federation), found.count(STUDY.federation)) == (3, 4)
 
@@ -113,6 +122,24 @@ def test_a_fast_site_among_slow_ones_may_move_as_much_farther():
     # Five times the median's steps allow 5 x 10 times the median's norm.
     assert outliers(updates(1.0, 1.0, 50.0, steps=(1, 1, 5)), max_ratio=10) == {}
     assert set(outliers(updates(1.0, 1.0, 50.1, steps=(1, 1, 5)), max_ratio=10)) == {"site2"}
+
+
+def counted(*counts, **rules):
+    found = [
+        SiteUpdate(f"site{index}", count, {"steps": float(index)})
+        for index, count in enumerate(counts, start=1)
+    ]
+    return list(believed_counts(found, FederationRules(**rules)).values())
+
+
+def test_a_claimed_case_count_weighs_at_most_ten_times_the_median():
+    assert counted(90, 100, 110, 100_000) == [90, 100, 110, 1050]
+    assert counted(1, 100, 1000) == [1, 100, 1000]
+
+
+def test_two_sites_and_steps_are_weighted_as_stated():
+    assert counted(1, 100_000) == [1, 100_000]
+    assert counted(1, 1, 100_000, weighting="steps") == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

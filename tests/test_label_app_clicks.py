@@ -132,7 +132,7 @@ def test_a_label_that_began_with_clicks_is_an_assisted_one(site, store, helper, 
     assert record.proposal_sha256 == answer["proposal_sha256"]
     assert record.changed_fraction == pytest.approx(1 / np.count_nonzero(label))
     events = site.ledger().events("ann", "case0")
-    assert [event.kind for event in events] == ["opened", "proposed"]
+    assert [event.kind for event in events] == ["opened", "clicked"]
     assert events[1].model_sha256 == model_sha256
 
 

@@ -243,8 +243,21 @@ def test_what_is_not_http_gets_no_answer():
     asyncio.run(Gate(never, Reader("carol", "admin"))({"type": "websocket"}, never, never))
 
 
-def test_a_server_without_a_named_reader_asks_everybody_to_log_in(site_folder):
-    named = guarded(INNER, site_folder=site_folder, conf={"reader": "carol"})
+def test_as_soon_as_there_are_accounts_nobody_passes_without_a_login(tmp_path):
+    local = guarded(INNER, site_folder=tmp_path, conf={"reader": "carol"})
+    (before,) = ask(local, ("GET", "/info/"))
+    add_account(tmp_path, name="ann", role="annotator", password=PASSWORD)
+
+    refused = ask(local, ("GET", "/info/"), ("GET", IMAGE), ("GET", "/auth/"))
+
+    assert before.json()["reader"] == "carol"
+    assert {answer.status_code for answer in refused} == {503}
+    assert "start the server again" in refused[0].json()["detail"]
+
+
+def test_a_server_without_a_named_reader_asks_everybody_to_log_in(site_folder, tmp_path_factory):
+    alone = tmp_path_factory.mktemp("without_accounts")
+    named = guarded(INNER, site_folder=alone, conf={"reader": "carol"})
     unnamed = guarded(INNER, site_folder=site_folder, conf={"public_names": "a.example b.example"})
 
     (carol,) = ask(named, ("GET", "/info/"))

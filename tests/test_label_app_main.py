@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ import label_app.main
 from label_app.reader import Reader, asking
 from segfed.volumes import write_label
 from tests.sites_samples import make_label, make_site
+from tests.test_label_app_clicks import publish_untrained as publish_for_clicks
+from tests.test_label_app_proposals import publish_untrained as publish_for_proposals
 
 
 @pytest.fixture
@@ -41,6 +45,21 @@ def test_info_is_what_slicer_reads(app):
     assert info["models"] == {}
     assert info["datastore"] == {"total": 2, "completed": 0, "label_tags": {"final": 0}}
     assert "config" not in info, "Slicer takes a server with a top-level config for outdated"
+
+
+def test_broken_models_are_left_out_and_keep_nobody_from_drawing(app, site, tmp_path, caplog):
+    publish_for_proposals(site, tmp_path)
+    publish_for_clicks(site, tmp_path)
+    assert list(app.info()["models"]) == ["bean", "bean_clicks"]
+    (proposing,) = (site.folder / "models" / "bean").glob("*/")
+    shutil.rmtree(proposing)
+    (metadata,) = (site.folder / "models" / "bean_clicks").rglob("metadata.json")
+    metadata.write_text("{")
+
+    assert app.info()["models"] == {}
+    assert f"{proposing} is not there" in caplog.text
+    assert f"{metadata} is missing or not JSON" in caplog.text
+    assert app.next_sample({"strategy": "oldest_first"})["id"] == "case0"
 
 
 def test_cases_come_in_order_until_none_is_left(app, tmp_path):
@@ -84,6 +103,19 @@ def test_slicer_is_told_how_a_label_was_recorded(app, site, tmp_path):
     assert (shown["origin"], shown["status"], shown["record"]) == ("manual", "submitted", 1)
     assert shown["label_sha256"] == site.ledger().records()[0].label_sha256
     assert app.on_save_label("case1", "case1") == {}
+
+
+def test_of_two_labels_saved_at_once_each_answer_names_its_own(app, tmp_path):
+    requests = [copy_context(), copy_context()]
+    for size, request in zip((3, 4), requests, strict=True):
+        write_label(make_label(size=size), tmp_path / "label.nii.gz")
+        request.run(
+            app.datastore().save_label, "case0", str(tmp_path / "label.nii.gz"), "final", {}
+        )
+
+    answers = [request.run(app.on_save_label, "case0", "case0") for request in requests]
+
+    assert [answer["record"] for answer in answers] == [1, 2]
 
 
 def test_unknown_strategies_and_models_are_refused_in_words(app):

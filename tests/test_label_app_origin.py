@@ -26,6 +26,10 @@ def proposed(minutes: float, sha256: str = "proposal") -> ReadingEvent:
     return ReadingEvent(after(minutes), "proposed", sha256, "model")
 
 
+def clicked(minutes: float, sha256: str) -> ReadingEvent:
+    return ReadingEvent(after(minutes), "clicked", sha256, "click model")
+
+
 def submitted(minutes: float, *, assignment: int | None = None, proposal=None) -> LabelRecord:
     """A label that the reader sent earlier."""
     new = new_label(
@@ -76,6 +80,21 @@ def test_the_last_proposal_counts():
     assert made.origin == "ai_accepted"
 
 
+def test_clicks_change_a_proposal_and_replace_none():
+    answered = np.array([0, 1, 1, 1, 0, 0])
+
+    made = infer(answered, [opened(0), proposed(1), clicked(2, "answer")])
+
+    assert (made.origin, made.changed_fraction) == ("ai_corrected", pytest.approx(1 / 3))
+    assert (made.proposal_sha256, made.model_sha256) == ("proposal", "model")
+
+
+def test_without_a_proposal_the_last_answer_to_clicks_counts():
+    made = infer(PROPOSAL, [opened(0), clicked(1, "older"), clicked(2, "proposal")])
+
+    assert (made.origin, made.model_sha256) == ("ai_accepted", "click model")
+
+
 def test_a_proposal_stays_seen_when_the_case_is_opened_or_submitted_again():
     seen = [opened(0), proposed(1), opened(30)]
 
@@ -112,12 +131,36 @@ def test_a_period_that_is_opened_anew_remembers_its_proposal():
     assert (made.origin, made.model_sha256) == ("ai_accepted", "model")
 
 
-def test_work_between_two_requests_counts_in_full_up_to_the_limit():
-    # From 0 to the proposal at 2, to the next at 20, and from there to the submission at 45
-    made = infer(PROPOSAL, [opened(0), proposed(2), proposed(20)], at=45.0)
+def test_a_manual_period_that_is_made_again_after_the_assisted_one_is_assisted():
+    """Whether the later opening follows the proposal or not: its reader has seen it."""
+    records = [submitted(20, assignment=1), submitted(50, assignment=2, proposal="proposal")]
+    events = [opened(0), opened(40), proposed(41)]
 
-    assert made.opened_at == NOON
-    assert made.active_seconds == pytest.approx(45 * 60)
+    assert infer(PROPOSAL, [*events, opened(55)], records=records, assignment=1).origin != "manual"
+    assert infer(PROPOSAL, events, records=records, assignment=1).origin != "manual"
+
+
+def test_a_second_period_that_is_made_again_hides_only_what_came_before_the_first_was():
+    """The assisted first label was made again, too, and a washout lies behind it."""
+    records = [
+        submitted(5, assignment=1, proposal="proposal"),
+        submitted(20, assignment=2),
+        submitted(40, assignment=1, proposal="proposal"),
+    ]
+    events = [opened(0), proposed(1), opened(10), opened(30), proposed(31), opened(50)]
+
+    assert infer(PROPOSAL, events, records=records, assignment=2).origin == "manual"
+
+
+@pytest.mark.parametrize(("at", "minutes"), [(25.0, 25), (60.0, 30)])
+def test_the_same_time_counts_with_and_without_help(at, minutes):
+    by_hand = infer(PROPOSAL, [opened(0)], at=at)
+    helped = infer(
+        PROPOSAL, [opened(0), proposed(2), *(clicked(m, "older") for m in (8, 14, 20))], at=at
+    )
+
+    assert by_hand.opened_at == helped.opened_at == NOON
+    assert by_hand.active_seconds == helped.active_seconds == pytest.approx(minutes * 60)
 
 
 def test_a_longer_pause_counts_as_the_limit_before_a_submission_too():

@@ -30,6 +30,14 @@ def test_only_one_structure_is_exchanged():
     assert label.tolist() == [[[0, 1, 2, 2, 1]]]
 
 
+def test_an_answer_without_a_voxel_leaves_the_label_as_slicer_does():
+    label = np.array([[[0, 1, 2]]], dtype=np.uint8)
+    nothing = np.zeros(label.shape, dtype=bool)
+
+    assert with_structure(label, nothing, value=2).tolist() == label.tolist()
+    assert with_structure(None, nothing, value=2).tolist() == [[[0, 0, 0]]]
+
+
 def test_a_model_without_clicks_cannot_help():
     assert click_target(sample_plan(click_label="core")) == ("core", 2)
     with pytest.raises(WeightsError, match="--clicks"):

@@ -281,8 +281,8 @@ def test_segments_in_another_order_are_stored_in_the_tasks_values(store, upload)
 def test_what_a_model_showed_counts_until_the_case_is_opened_again(site, store):
     assert store.shown_proposal("case0") is None
     store.open_case("case0")
-    for letter in "ab":
-        store.note_proposal("case0", proposal_sha256=letter * 64, model_sha256="c" * 64)
+    store.note_proposal("case0", proposal_sha256="a" * 64, model_sha256="c" * 64)
+    store.note_proposal("case0", proposal_sha256="b" * 64, model_sha256="c" * 64, kind="clicked")
 
     assert store.shown_proposal("case0") == "b" * 64
     assert SiteDatastore(site.folder, reader=lambda: "bob").shown_proposal("case0") is None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from label_app.submission import submit_upload
 from label_app.worklist import offered_cases, visible_arm, visible_record
-from segfed.sites import NewAssignment, submit_label
+from segfed.sites import NewAssignment, ReadingEvent, submit_label
+from segfed.sites.review import review_label
+from segfed.volumes import write_label
 from tests.sites_samples import NOON, make_label, make_site
 
 DAY = timedelta(days=1)
@@ -99,6 +102,39 @@ def test_a_first_period_that_is_made_again_comes_before_the_second(crossover, st
     assert submit(crossover, "case1", later, origin="ai_corrected").assignment == 1
     assert visible_arm(crossover, "ann", "case1", now=later + DAY) == "manual", "and a new washout"
     assert offered_cases(crossover, "ann", now=later + DAY)["case1"]
+
+
+def test_a_first_period_that_is_rejected_during_the_second_spoils_neither(crossover, tmp_path):
+    """Washout and opening lie in the past, the rejection lies after the opening."""
+    submit(crossover, "case1", NOON, origin="ai_accepted")
+    opened_at = NOON + 29 * DAY
+    crossover.ledger().note("ann", "case1", ReadingEvent(opened_at, "opened"))
+    review_label(
+        crossover,
+        case_id="case1",
+        decision="rejected",
+        reviewer="rita",
+        reader="ann",
+        at=opened_at + DAY / 24,
+    )
+    now = opened_at + DAY / 12
+
+    assert visible_arm(crossover, "ann", "case1", now=now) == "manual"
+    assert visible_record(crossover, "ann", "case1", now=now) is None
+    write_label(make_label(), tmp_path / "label.nii.gz")
+    drawn = submit_upload(
+        crossover,
+        crossover.case("case1"),
+        upload=tmp_path / "label.nii.gz",
+        label_info={},
+        reader="ann",
+    )
+    assert (drawn.assignment, drawn.status) == (1, "flagged")
+
+    crossover.ledger().note("ann", "case1", ReadingEvent(drawn.submitted_at, "opened"))
+    review_label(crossover, case_id="case1", decision="reopened", reviewer="rita", reader="ann")
+    crossover.ledger().note("ann", "case1", ReadingEvent(datetime.now(UTC), "opened"))
+    assert visible_arm(crossover, "ann", "case1", now=datetime.now(UTC)) == "assisted"
 
 
 def test_what_is_nobodys_or_anothers_shows_no_proposal_once_there_are_assignments(site):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segfed.errors import ConfigError, LedgerError
-from segfed.sites import Site, add_account, submit_label
+from segfed.sites import ReadingEvent, Site, add_account, submit_label
 from segfed.sites.reader_study import assign_study, plan_readings
 from tests.sites_samples import NOON, make_label, make_site
 
@@ -134,6 +134,23 @@ def test_only_those_who_can_log_in_are_assigned(site):
 
     assert site.ledger().assignments() == ()
     assert assign_study(site, readers=["ann"], design="parallel", seed=1)
+
+
+def test_cases_that_a_reader_knows_with_a_proposal_are_refused(site):
+    seen, labelled, manual = (case.case_id for case in site.split("train")[:3])
+    site.ledger().note("ann", seen, ReadingEvent(NOON, "opened"))
+    site.ledger().note("ann", seen, ReadingEvent(NOON, "proposed", "a" * 64, "b" * 64))
+    site.ledger().note("ann", manual, ReadingEvent(NOON, "opened"))
+    submit_label(site, case_id=labelled, label=make_label(), origin="ai_accepted", reader="ann")
+    submit_label(site, case_id=manual, label=make_label(), origin="manual", reader="ann")
+
+    with pytest.raises(
+        ConfigError, match=rf"proposal before: {seen} \(ann\), {labelled} \(ann\); expected"
+    ):
+        assign_study(site, readers=["ann", "bob"], design="parallel", seed=1)
+
+    assert site.ledger().assignments() == ()
+    assert assign_study(site, readers=["bob", "carol"], design="parallel", seed=1)
 
 
 def test_adding_assigns_what_nobody_has(site):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from segfed.errors import FederationError
+from segfed.report.separation import image_separation
 from segfed.sites import load_site, submit_label
 from segfed.study import runner
 from segfed.study.events import CaseScored, TrainingFinished
@@ -90,6 +91,18 @@ def test_the_record_tells_settings_budget_versions_and_hashes(finished):
         ("b", False, 2),
         ("x", True, 5),
     ]
+
+
+def test_the_record_shows_that_training_and_testing_are_separate(finished):
+    study = read_study(finished / "run")
+
+    found = image_separation(finished / "run", study)
+
+    # Sites a and b have 2 training, 1 validation and 2 test cases each, x has 5 test cases.
+    assert found["is_shown"]
+    assert found["n_images"] == {"train": 4, "validation": 2, "test": 9}
+    assert [site.patients.total for site in study.sites] == [5, 5, 5]
+    assert {case.reader for case in study.test_cases} == {"manual-reader"}
 
 
 def test_models_whose_best_validation_was_their_last_are_named(finished):

@@ -13,7 +13,7 @@ import torch
 from segfed import __version__
 from segfed.agent.audit import Clock, utc_now
 from segfed.agent.departures import Departures
-from segfed.agent.egress import check_egress
+from segfed.agent.egress import check_egress, rounded
 from segfed.agent.jobs import store_reply, stored_progress, stored_reply, stored_training
 from segfed.agent.masking import answer_stage, check_stage_egress, clipped_update, moved
 from segfed.agent.policy import check_case_count, check_request
@@ -82,7 +82,7 @@ class Agent:
             check_case_count(self._site, len(self._train_labels))
         stored = stored_reply(self._jobs, request)
         work = self._train if request.verb == "train" else self._validate
-        reply = stored or work(request)
+        reply = stored or rounded(work(request))
         check_egress(reply, plan=plan, network=self._network)
         if stored is None:
             store_reply(self._jobs, request, reply, progress=self._progress_after(request))
@@ -90,8 +90,11 @@ class Agent:
         return replace(reply, weights=b"") if hidden else reply
 
     def _answer_stage(self, request: RoundRequest) -> RoundReply:
-        """One stage of secure aggregation; its state outlives other labels and code."""
-        folder = self._site.folder / "cache" / "sessions"
+        """One stage of secure aggregation; its state outlives other labels and code.
+
+        It lies beside the cache, which may be emptied: without it a round could be summed twice.
+        """
+        folder = self._site.folder / "sessions"
         reply = answer_stage(
             request,
             manifest=self._manifest,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 from torch import nn
 
@@ -37,6 +38,11 @@ def check_egress(reply: RoundReply, *, plan: Plan, network: nn.Module) -> None:
         raise _refusal(f"{reply.n_cases!r} as number of cases, expected a whole number")
     if reply.weights:
         _check_weights(reply.weights, network)
+
+
+def rounded(reply: RoundReply) -> RoundReply:
+    """A reply with metrics of four decimals: finer ones serve nobody and could tell more."""
+    return replace(reply, metrics={name: round(value, 4) for name, value in reply.metrics.items()})
 
 
 def payload(reply: RoundReply) -> bytes:

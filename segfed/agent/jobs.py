@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segfed.files import sha256_bytes, write_bytes, write_json
 from segfed.protocol import RoundReply, RoundRequest
+
+
+@dataclass(frozen=True)
+class StoredTraining:
+    """A finished training of a round."""
+
+    reply: RoundReply
+    base_sha256: str
+    """Of the model that it started from."""
 
 
 def stored_reply(folder: Path, request: RoundRequest) -> RoundReply | None:
@@ -22,12 +32,13 @@ def stored_reply(folder: Path, request: RoundRequest) -> RoundReply | None:
     return _whole(record, folder / f"{_stem(request)}.safetensors")
 
 
-def stored_training(folder: Path, round_number: int) -> RoundReply | None:
+def stored_training(folder: Path, round_number: int) -> StoredTraining | None:
     """What the site's last training made, if that was of a round; None if it was not."""
     record = _read(folder / "train.json")
     if record is None or record["request"]["round"] != round_number:
         return None
-    return _whole(record, folder / f"train_{round_number:03d}.safetensors")
+    reply = _whole(record, folder / f"train_{round_number:03d}.safetensors")
+    return StoredTraining(reply, record["request"]["weights_sha256"]) if reply else None
 
 
 def _whole(record: Any, path: Path) -> RoundReply | None:

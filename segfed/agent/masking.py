@@ -9,10 +9,18 @@ import torch
 from safetensors.numpy import load, save
 from torch import nn
 
+from segfed.agent.jobs import StoredTraining
 from segfed.agent.refusal import RefusedError
 from segfed.engine import from_bytes, to_bytes
 from segfed.errors import PrivacyError
-from segfed.privacy import PublicKeys, ShareReply, SiteSession, UnmaskReply, clip
+from segfed.privacy import (
+    PublicKeys,
+    ShareReply,
+    SiteSession,
+    UnmaskReply,
+    clip,
+    round_context,
+)
 from segfed.protocol import AgentErrorCode, Manifest, RoundReply, RoundRequest
 from segfed.settings import Settings
 
@@ -46,7 +54,7 @@ def answer_stage(
     manifest: Manifest,
     site: str,
     state: Path,
-    training: RoundReply | None,
+    training: StoredTraining | None,
 ) -> RoundReply:
     """A site's answer in one stage of secure aggregation.
 
@@ -55,7 +63,8 @@ def answer_stage(
         manifest: The study.
         site: This site's name.
         state: File of the session.
-        training: What the round's training stored: the clipped update, its cases and its steps.
+        training: What the round's training stored: the clipped update, its cases, its steps and the
+            model it started from.
 
     Raises:
         PrivacyError: If the study aggregates openly, nothing was trained, or the session refuses.
@@ -66,11 +75,18 @@ def answer_stage(
             f"A message of secure aggregation came for study {manifest.study!r}, expected none: "
             "its manifest does not ask for it. Ask who runs the server."
         )
+    if training is None and request.verb != "unmask":
+        raise PrivacyError(
+            f"Round {request.round} was to be summed, but the last training here is not of that "
+            "round; expected `train` before. The server may ask for it."
+        )
     by_cases = manifest.federation.weighting == "cases"
     session = SiteSession(
         path=state,
         site=site,
-        context=f"{manifest.sha256}/{request.round}",
+        context=round_context(
+            manifest.sha256, request.round, base_sha256=training.base_sha256 if training else ""
+        ),
         threshold=rules.threshold,
         clip_norm=rules.clip_norm,
         max_count=manifest.federation.max_cases if by_cases else manifest.steps_per_round,
@@ -78,17 +94,12 @@ def answer_stage(
     body = request.weights
     if request.verb == "shares":
         return RoundReply(session.share(body), 0, {})
-    if request.verb == "unmask":
+    if request.verb == "unmask" or training is None:
         return RoundReply(session.unmask(body), 0, {})
-    if training is None:
-        raise PrivacyError(
-            f"Round {request.round} was to be summed, but the last training here is not of that "
-            "round; expected `train` before. The server may ask for it."
-        )
-    update = training.weights
+    update = training.reply.weights
     if request.verb == "keys":
         return RoundReply(session.begin(body, round_number=request.round, update=update), 0, {})
-    count = training.n_cases if by_cases else int(training.metrics["steps"])
+    count = training.reply.n_cases if by_cases else int(training.reply.metrics["steps"])
     masked = session.mask(body, update=load(update), stored=update, count=count)
     return RoundReply(save(masked), 0, {})
 

@@ -10,6 +10,8 @@ from segfed.agent.agent import Agent
 from segfed.agent.approval import approved_manifest
 from segfed.agent.audit import Clock, utc_now
 from segfed.agent.departures import Departures
+from segfed.agent.policy import check_request
+from segfed.agent.rounds import take_round
 from segfed.protocol import Manifest, RoundReply, RoundRequest
 from segfed.sites import Site, load_site
 
@@ -18,7 +20,8 @@ class ResidentAgent:
     """A site's agent for many studies; implements ``segfed.protocol.AgentConnection``.
 
     Approval and site are read anew for every job, so that the hospital's decisions count at
-    once. Cache and network stay warm while study and site are the same.
+    once. Cache and network stay warm while study and site are the same. The rounds of a study are
+    trained in order, each from one model.
     """
 
     def __init__(self, site_folder: Path, *, device: torch.device, clock: Clock = utc_now) -> None:
@@ -42,17 +45,20 @@ class ResidentAgent:
             AgentError: With a code and nothing else, whatever went wrong.
         """
         try:
-            agent = self._agent(request.manifest_sha256)
+            site, manifest, agent = self._study(request.manifest_sha256)
+            if request.verb == "train":
+                check_request(site, manifest, request)
+                take_round(self._folder, request)
         except Exception as error:  # noqa: BLE001 - whatever it is, its text must not leave
             raise self._departures.failure(request, error) from None
         return agent.answer(request)
 
-    def _agent(self, manifest_sha256: str) -> Agent:
-        """The agent of a study, made anew where study or site are other than before."""
+    def _study(self, manifest_sha256: str) -> tuple[Site, Manifest, Agent]:
+        """A study and its agent, made anew where study or site are other than before."""
         manifest = approved_manifest(self._folder, manifest_sha256)
         site = load_site(self._folder)
         if self._warm is None or self._warm[:2] != (site, manifest):
             self._warm = None  # its network's memory is needed for the next
             agent = Agent(site, manifest, device=self._device, clock=self._clock)
             self._warm = (site, manifest, agent)
-        return self._warm[2]
+        return self._warm

@@ -114,10 +114,15 @@ def trust(site_folder: Path, key_file: Path, *, name: str) -> Path:
     """Let a site take studies of an owner; returns the file that says so.
 
     Raises:
-        ConfigError: If the file holds no owner's public key.
+        ConfigError: If the file holds no owner's public key, or another one has the name.
     """
-    path = site_folder / OWNERS_FOLDER / f"{name}.pub"
-    write_bytes(path, read_owner_key(key_file))
+    path, key = site_folder / OWNERS_FOLDER / f"{name}.pub", read_owner_key(key_file)
+    if path.exists() and read_owner_key(path) != key:
+        raise ConfigError(
+            f"{path} holds another owner's key than {key_file}, expected a name for each owner. "
+            "Choose one with --name, or remove that file if the owner has a new key."
+        )
+    write_bytes(path, key)
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +9,8 @@ import typer
 
 from segfed.cli import console, label_records, label_study, label_user
 from segfed.cli.label_listen import LOOPBACK, Listen
-from segfed.cli.label_restart import serve_for_good
-from segfed.cli.label_server import RunningServer, label_server, running_server
+from segfed.cli.label_restart import serve_for_good, site_starter
+from segfed.cli.label_server import RunningServer, label_server
 from segfed.errors import ServerError
 from segfed.sites import load_site
 
@@ -56,9 +55,6 @@ def serve(
         public_names=tuple(public_names or ()),
     )
 
-    def start(listen: Listen) -> AbstractContextManager[RunningServer]:
-        return running_server(folder, listen=listen, reader=reader, device=device)
-
     def announce(server: RunningServer) -> None:
         console.out.print(
             f"Site {site.name} is served at {server.url}. In 3D Slicer open the MONAI Label "
@@ -67,6 +63,7 @@ def serve(
             soft_wrap=True,
         )
 
+    start = site_starter(folder, reader=reader, device=device)
     serve_for_good(start, listen=listen, on_ready=announce)
 
 

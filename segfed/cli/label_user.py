@@ -10,8 +10,10 @@ import typer
 from rich.table import Table
 
 from segfed.cli import console
+from segfed.errors import ConfigError
 from segfed.sites import (
     Role,
+    Site,
     add_account,
     load_site,
     read_accounts,
@@ -35,9 +37,15 @@ def add(
     name: _Person,
     role: Annotated[Role, typer.Option("--role", help="What they may do.")] = "annotator",
     from_stdin: _FromStdin = False,
+    is_same_person: Annotated[
+        bool,
+        typer.Option("--same-person", help="The name's earlier labels are this person's, too."),
+    ] = False,
 ) -> None:
     """Add an account; asks for its password."""
     site = load_site(folder)
+    if not is_same_person:
+        _check_unused(site, name)
     account = add_account(folder, name=name, role=role, password=_password(from_stdin=from_stdin))
     console.out.print(f"{account.name} may log in at site {site.name} as {account.role}.")
 
@@ -85,6 +93,17 @@ def list_(
     for known in accounts:
         table.add_row(known.name, known.role)
     console.out.print(table)
+
+
+def _check_unused(site: Site, name: str) -> None:
+    """Refuse a name that labels bear: those of two people could not be told apart."""
+    n_labels = sum(r.reader.casefold() == name.casefold() for r in site.ledger().records())
+    if n_labels:
+        raise ConfigError(
+            f"Found labels by {name!r} at site {site.name} ({n_labels}); expected a name that no "
+            "label bears, because the ledger knows people by their names only. Choose another "
+            "name, or add --same-person if they are this person's."
+        )
 
 
 def _password(*, from_stdin: bool) -> str:

@@ -14,7 +14,7 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a finished study.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
 ) -> None:
-    """Write report.json and report.html into the run folder, and print the Dice table."""
+    """Write report.json, report.html and model_card.html, and print the Dice table."""
     from segfed.report import HTML_FILE, summary_table, write_report
 
     content = write_report(run)

@@ -27,29 +27,35 @@ def plan_table(checked: StudyChecked) -> Table:
     groups: dict[tuple[str, str], list[ScheduledModel]] = {}
     for item in schedule.models:
         groups.setdefault((item.model.regime, item.model.arm), []).append(item)
+    is_timed = any(item.seconds or item.still_seconds for item in schedule.models)
+    at_a_time = f"{schedule.workers} model{'s' if schedule.workers > 1 else ''} at a time"
     table = Table(
         box=None,
         header_style="bold",
-        caption=f"In all: {_duration(schedule.expected_seconds)}, "
-        f"{schedule.workers} model{'s' if schedule.workers > 1 else ''} at a time; times go by "
-        "the models that were trained in this run folder before",
+        caption=f"In all: {_duration(schedule.expected_seconds)}, {at_a_time}; times go by the "
+        "models that were trained in this run folder before"
+        if is_timed
+        else f"{at_a_time}; how long they take is known once one of them was trained",
         caption_justify="left",
     )
     for name in ("regime", "labels", "models"):
         table.add_column(name)
-    for name in ("steps", "took", "to predict", "still takes"):
+    for name in ("steps", "to predict", *(("took", "still takes") if is_timed else ())):
         table.add_column(name, justify="right")
     for (regime, arm), items in groups.items():
         kept = [item.seconds for item in items if item.action == "keep" and item.seconds]
         left = [item for item in items if item.action != "leave out"]
+        times = (
+            _duration(mean(kept)) if kept else "",
+            _duration(_sum([item.still_seconds for item in left])),
+        )
         table.add_row(
             regime,
             arm if regime != UNTRAINED else "",
             _actions(items),
             str(items[0].steps),
-            _duration(mean(kept)) if kept else "",
             str(sum(item.n_predictions for item in left)),
-            _duration(_sum([item.still_seconds for item in left])),
+            *(times if is_timed else ()),
         )
     return table
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from segfed.files import sha256_json
 from segfed.protocol import Arm, Manifest
+from segfed.rules import PrivacyRules
 from segfed.sites import Site
 
 _SHOWN = {"study", "task", "arm", "train_split", "rounds", "steps_per_round", "bundle_sha256"}
@@ -43,8 +44,8 @@ def _rows(site: Site, manifest: Manifest, *, signed_by: str | None) -> Iterator[
     yield (
         "leaves the site",
         (
-            "number of cases, loss, mean Dice of each structure, and weights: as trained, neither "
-            "clipped nor noised nor masked"
+            "numbers of training and validation cases, steps, seconds, loss, mean Dice of each "
+            f"structure, and {_departing(manifest.privacy)}"
         ),
     )
     yield "code (declared)", manifest.bundle_sha256 or "not stated"
@@ -55,6 +56,21 @@ def _rows(site: Site, manifest: Manifest, *, signed_by: str | None) -> Iterator[
     yield "plan", sha256_json(plan)
     for name, value in plan.items():
         yield f"  {name.replace('_', ' ')}", json.dumps(value)
+
+
+def _departing(rules: PrivacyRules) -> str:
+    """In what form the trained weights leave."""
+    if rules.secure_aggregation:
+        return (
+            f"the change of the weights, clipped to the norm {rules.clip_norm:g} and masked: the "
+            f"server sees the sum over at least {rules.threshold} sites; nothing is noised"
+        )
+    if rules.clip_norm is not None:
+        return (
+            f"weights: their change clipped to the norm {rules.clip_norm:g}, neither noised nor "
+            "masked"
+        )
+    return "weights: as trained, neither clipped nor noised nor masked"
 
 
 def _labels(site: Site, manifest: Manifest) -> str:

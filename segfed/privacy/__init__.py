@@ -2,7 +2,7 @@
 
 from segfed.privacy.fixed_point import Arrays, FixedPoint, Numbers, clip, euclidean_norm
 from segfed.privacy.masks import Group, with_masks
-from segfed.privacy.session import SiteSession, session_context
+from segfed.privacy.session import SiteSession, round_context, session_context
 from segfed.privacy.stages import (
     KeyRequest,
     MaskRequest,
@@ -28,6 +28,7 @@ __all__ = [
     "UnmaskRequest",
     "clip",
     "euclidean_norm",
+    "round_context",
     "session_context",
     "with_masks",
 ]

@@ -42,7 +42,7 @@ class SiteSession:
 
     site: str
     context: str
-    """Names study and round."""
+    """Names study, round and the model that the update starts from."""
 
     threshold: int
     """Sites that must be left in every sum."""
@@ -243,6 +243,21 @@ class SiteSession:
         if state is None or state.session != session or state.secrets is None:
             raise _refusal("A message of another session came", "the one that is under way")
         return state, state.secrets
+
+
+def round_context(manifest_sha256: str, round_number: int, *, base_sha256: str) -> str:
+    """What a round's sums are bound to.
+
+    The model is part of it: were the others given one that teaches nothing, the sum would be the
+    update of the one site that got the real model. So keys and masks of sites with other models do
+    not fit together.
+
+    Args:
+        manifest_sha256: Of the study.
+        round_number: Counted from 1.
+        base_sha256: Of the model that the sites were given, as safetensors.
+    """
+    return f"{manifest_sha256}/{round_number}/{base_sha256}"
 
 
 def session_context(study: str, session: str) -> str:

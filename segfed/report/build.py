@@ -9,11 +9,13 @@ from typing import Any
 from segfed.errors import ConfigError
 from segfed.evaluation import DEFINITIONS, site_means, worst_site
 from segfed.report.anchoring import summarize_anchoring
+from segfed.report.card import build_card
 from segfed.report.cases import list_cases
 from segfed.report.comparison import compare_arms
 from segfed.report.effort import summarize_effort
 from segfed.report.federation import build_matrix, federated_gain, federation_costs
 from segfed.report.finding import data_statement, describe_finding, report_warnings
+from segfed.report.separation import image_separation
 from segfed.report.values import (
     DISTANCE_RANGE_MM,
     MEAN_OF_STRUCTURES,
@@ -99,15 +101,21 @@ def build_report(run_folder: Path) -> dict[str, Any]:
             tolerance_mm=study.settings.evaluation.error_tolerance_mm,
         ),
         "federation": federation_costs(run_folder, study),
+        "separation": image_separation(run_folder, study),
+        "reference": _reference(study),
         "participants": [site.model_dump(mode="json") for site in study.sites],
         "budget_steps": study.budget_steps,
         "seeds": list(study.settings.seeds),
         "runs": _runs(study),
         "not_run": [model.model_dump(mode="json") for model in study.not_run],
+        "settings": study.settings.model_dump(
+            mode="json", exclude={"task", "sites", "external_sites"}
+        ),
         "methods": _methods(study),
     }
     report["warnings"] = [*study.warnings, *report_warnings(report, study)]
-    return {"finding": describe_finding(report), **report}
+    report = {"finding": describe_finding(report), **report}
+    return report | {"model_card": build_card(report)}
 
 
 def _metrics(
@@ -230,8 +238,19 @@ def _task(study: StudyRecord) -> dict[str, Any]:
         "name": task.name,
         "title": task.title,
         "modality": task.modality,
+        "channels": list(task.channels),
         "structures": {name: list(values) for name, values in task.structures.items()},
         "tolerance_mm": dict(task.tolerance_mm),
+    }
+
+
+def _reference(study: StudyRecord) -> dict[str, int | None]:
+    """Test cases, and how many people drew their labels; None where that was not recorded."""
+    readers = {(case.site, case.reader) for case in study.test_cases if case.reader is not None}
+    is_known = all(case.reader is not None for case in study.test_cases)
+    return {
+        "n_cases": len(study.test_cases),
+        "n_readers": len(readers) if is_known and readers else None,
     }
 
 

@@ -61,6 +61,11 @@ def report_warnings(report: dict[str, Any], study: StudyRecord) -> Iterator[str]
         )
     if report["comparison"]:
         yield from _one_sided_warning(report["comparison"])
+    if seen := report["separation"]["in_both"]:
+        yield (
+            f"{len(seen)} of the test images are among those that models learned from or were "
+            f"chosen by, and flatter the figures: {', '.join(image[:12] for image in seen)}."
+        )
     yield from anchoring_warning(report["anchoring"])
     for run in report["federation"]:
         for dropped in run["dropped"]:

@@ -1,4 +1,4 @@
-"""``report.html``: the report as one file that opens anywhere, without any request."""
+"""The pages: the report and the model card, each one file that opens anywhere by itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 from markupsafe import Markup
 
 from segfed.report import case_charts, run_charts, score_charts, text
@@ -36,28 +36,12 @@ def render_html(
         pictures: Overlays of test cases, as ``make_pictures`` draws them.
         viewable: Names, by site and case, of the volumes that lie in ``VIEWER_FOLDER``.
     """
-    environment = Environment(
-        loader=PackageLoader("segfed.report", "page"),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": text.number,
-        "phrase": text.phrase,
-        "words": text.words,
-        "prose": text.prose,
-        "size": text.size,
-        "duration": text.duration,
-        "joined": text.joined,
-    }
     by_site: dict[str, list[Picture]] = {}
     pictures = pictures or Pictures()
     for picture in pictures.drawn:
         by_site.setdefault(picture.site, []).append(picture)
     style = Markup(_resource("style.css"))
-    return environment.get_template("report.html").render(
+    return _template("report.html").render(
         report=report,
         style=style,
         script=Markup(_resource("viewer.js")),
@@ -77,6 +61,32 @@ def render_html(
         mean=MEAN_OF_STRUCTURES,
         missing=text.MISSING,
     )
+
+
+def render_card(report: Mapping[str, Any]) -> str:
+    """The model card and its sheets as HTML, complete in itself like the report."""
+    return _template("model_card.html").render(report=report, style=Markup(_resource("style.css")))
+
+
+def _template(name: str) -> Template:
+    """A page that escapes what it prints, and refuses to print what is not there."""
+    environment = Environment(
+        loader=PackageLoader("segfed.report", "page"),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": text.number,
+        "phrase": text.phrase,
+        "words": text.words,
+        "prose": text.prose,
+        "size": text.size,
+        "duration": text.duration,
+        "joined": text.joined,
+    }
+    return environment.get_template(name)
 
 
 def _charts(report: Mapping[str, Any]) -> dict[str, list[Markup]]:

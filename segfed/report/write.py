@@ -1,4 +1,4 @@
-"""Both files of a report, written beside the records from which they are computed."""
+"""The files of a report, written beside the records from which they are computed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from segfed.files import write_json, write_text
 from segfed.report.build import REPORT_FILE, build_report
-from segfed.report.page import render_html
+from segfed.report.page import render_card, render_html
 from segfed.report.pictures import Picture, grey_window, make_pictures
 from segfed.report.values import Scores
 from segfed.report.viewer import start_viewer_folder, write_case
@@ -16,10 +16,11 @@ from segfed.study.records import SCORES_FILE, read_scores, read_study
 from segfed.volumes import Volume
 
 HTML_FILE = "report.html"
+CARD_FILE = "model_card.html"
 
 
 def write_report(run_folder: Path) -> dict[str, Any]:
-    """Write ``report.json`` and ``report.html`` into a run folder; returns the report.
+    """Write ``report.json``, ``report.html`` and ``model_card.html``; returns the report.
 
     Beside them goes a folder with the volumes of the pictured cases, for the page's viewer.
 
@@ -40,4 +41,5 @@ def write_report(run_folder: Path) -> dict[str, Any]:
     pictures = make_pictures(run_folder, study, scores, on_case=keep)
     write_json(run_folder / REPORT_FILE, report)
     write_text(run_folder / HTML_FILE, render_html(report, pictures=pictures, viewable=cases))
+    write_text(run_folder / CARD_FILE, render_card(report))
     return report

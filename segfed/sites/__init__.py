@@ -31,7 +31,7 @@ from segfed.sites.labels import (
     submit_label,
 )
 from segfed.sites.ledger import Ledger
-from segfed.sites.readings import Reading, current_reading
+from segfed.sites.readings import Reading, current_reading, readings_of
 from segfed.sites.records import (
     TO_REDO,
     Assignment,
@@ -99,6 +99,7 @@ __all__ = [
     "merged",
     "read_accounts",
     "read_fingerprint",
+    "readings_of",
     "remove_account",
     "require_ready",
     "select_labels",

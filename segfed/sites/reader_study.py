@@ -94,7 +94,8 @@ def assign_study(
         add: Assign only the cases that nobody was assigned so far.
 
     Raises:
-        ConfigError: If the readers or the washout make no study, or no case is left to assign.
+        ConfigError: If the readers or the washout make no study, no case is left to assign, or a
+            reader was shown a proposal for one of the cases.
         LedgerError: If there are assignments already and ``add`` is not given.
     """
     _check_readers(site, readers, at_least=2 if double_read_test else 1)
@@ -132,6 +133,7 @@ def assign_study(
             f"Site {site.name} has no case to assign: {len(taken)} of {len(site.cases)} are "
             "assigned, and the others need no label; expected a new case. Import some first."
         )
+    _check_unseen(site, sorted({new.case_id for new in planned}), readers)
     return ledger.assign_all(planned, after=len(existing))
 
 
@@ -168,4 +170,27 @@ def _check_readers(site: Site, readers: Sequence[str], *, at_least: int) -> None
             f"Found the readers {', '.join(strangers)} without an account at site {site.name}; "
             f"expected some of {', '.join(accounts)}, because nobody else can log in. Correct "
             "--readers, or add accounts with `segfed label user add`."
+        )
+
+
+def _check_unseen(site: Site, cases: Sequence[str], readers: Sequence[str]) -> None:
+    """Refuse cases that a reader knows with a proposal: drawn by hand they would still show it."""
+    ledger = site.ledger()
+    assisted = {
+        (record.reader, record.case_id)
+        for record in ledger.records()
+        if record.origin != "manual" and record.reader in readers
+    }
+    seen = [
+        f"{case} ({reader})"
+        for case in cases
+        for reader in readers
+        if (reader, case) in assisted
+        or any(event.proposal_sha256 is not None for event in ledger.events(reader, case))
+    ]
+    if seen:
+        raise ConfigError(
+            f"Found cases at site {site.name} for which a reader was shown a proposal before: "
+            f"{', '.join(seen)}; expected none, because the two arms could not be told apart. Name "
+            "other readers with --readers."
         )

@@ -106,7 +106,9 @@ class ReadingEvent:
     """One thing that a reader did with a case, or was shown of it."""
 
     at: datetime
-    kind: Literal["opened", "proposed"]
+    kind: Literal["opened", "proposed", "clicked"]
+    """What a model made is a proposal of the whole label, or its answer to the reader's clicks."""
+
     proposal_sha256: str | None = None
     model_sha256: str | None = None
 

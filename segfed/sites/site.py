@@ -46,7 +46,7 @@ class ReadingSettings(Settings):
     """How the label server watches over readers."""
 
     idle_minutes: PositiveFloat = 30.0
-    """A longer pause between two requests of a reader counts as this much work."""
+    """Longer than this from opening a case to its submission counts as this much work."""
 
     lease_hours: PositiveFloat = 8.0
     """So long a case that one reader opened is not offered to others."""

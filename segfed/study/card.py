@@ -6,7 +6,9 @@ from segfed.engine import Lineage
 from segfed.sites import Task
 from segfed.study.records import ModelRecord, StudyRecord
 
-_LIMITS = "A research model: no medical device, and not for diagnosis."
+LIMITS = "A research model: no medical device, and not for diagnosis."
+"""What holds for every model that segfed trains."""
+
 _LINEAGE = """`lineage.json` lists the hash of every
 image that it was trained on or chosen by; it must not propose labels for those."""
 
@@ -43,7 +45,7 @@ cases.
 
 ## Limits
 
-{_LIMITS} Figures about it are in the study's report. {_LINEAGE}
+{LIMITS} Figures about it are in the study's report. {_LINEAGE}
 """
 
 
@@ -80,7 +82,7 @@ on {n_train} cases with approved labels ({lineage.arm}).
 
 ## Limits
 
-{_LIMITS} It was chosen by the figures above, so they flatter it. {_LINEAGE}
+{LIMITS} It was chosen by the figures above, so they flatter it. {_LINEAGE}
 """
 
 

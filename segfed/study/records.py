@@ -98,6 +98,16 @@ class AnchoringRow:
     """Share of the error at which the label holds the proposal's wrong value."""
 
 
+class PatientCounts(Settings):
+    """How many patients a site has: none is in two splits where the parts add up to the whole."""
+
+    splits: dict[str, int]
+    """Patients in each split, cases without a label included."""
+
+    total: int
+    """Different patients of the site."""
+
+
 class SiteRecord(Settings):
     """A site as it took part."""
 
@@ -110,6 +120,14 @@ class SiteRecord(Settings):
 
     n_validation: int
     n_test: int
+    patients: PatientCounts | None = None
+    """None in records of a version that did not count them, as for the spacings."""
+
+    finest_axis_mm: tuple[float, float] | None = None
+    """Smallest and largest spacing of the voxels of its cases, along each image's finest axis."""
+
+    coarsest_axis_mm: tuple[float, float] | None = None
+    """The same along each image's coarsest axis: mostly the distance of slices."""
 
 
 class ModelRecord(Settings):
@@ -149,6 +167,8 @@ class TestCaseRecord(Settings):
     case: str
     image_sha256: str
     reference_sha256: str
+    reader: str | None = None
+    """Who drew the reference; None in records of a version that did not say."""
 
 
 class StudyModel(Settings):

@@ -14,7 +14,7 @@ from segfed.study.effort import label_rows
 from segfed.study.events import OnEvent, Schedule, StudyChecked, ignore_event
 from segfed.study.models import UNTRAINED, ModelId, members_of
 from segfed.study.parallel import default_workers, for_each
-from segfed.study.preflight import SiteLabels, check_study
+from segfed.study.preflight import check_study
 from segfed.study.records import (
     ANCHORING_FILE,
     LABELS_FILE,
@@ -23,7 +23,6 @@ from segfed.study.records import (
     LabelRow,
     ModelRecord,
     ScoreRow,
-    SiteRecord,
     StudyModel,
     StudyRecord,
     TestCaseRecord,
@@ -35,6 +34,7 @@ from segfed.study.run import LaunchFederation, StudyRun, budget_steps
 from segfed.study.schedule import make_schedule
 from segfed.study.scoring import score_model, study_profile
 from segfed.study.settings import StudySettings
+from segfed.study.site_record import site_record
 from segfed.study.training import load_network, train_model, untrained_model
 
 PACKAGES = (
@@ -226,7 +226,9 @@ def _study_record(
         budget_steps=budget_steps(run),
         versions={"python": platform.python_version(), **run.versions},
         device=str(run.device),
-        sites=tuple(_site_record(run, site) for site in run.data.everywhere),
+        sites=tuple(
+            site_record(site, external=site in run.data.external) for site in run.data.everywhere
+        ),
         models=records,
         test_cases=tuple(
             TestCaseRecord(
@@ -234,6 +236,7 @@ def _study_record(
                 case=labelled.case.case_id,
                 image_sha256=labelled.case.image_sha256,
                 reference_sha256=labelled.record.label_sha256,
+                reader=labelled.record.reader,
             )
             for site in run.data.everywhere
             for labelled in site.test
@@ -252,16 +255,3 @@ def still_improving(records: Sequence[ModelRecord]) -> Iterator[str]:
             f"The best validation was the last one of {'; '.join(names)}: they may have been still "
             "improving when their budget ended, and a gap of steps may pass for a gap of data."
         )
-
-
-def _site_record(run: StudyRun, site: SiteLabels) -> SiteRecord:
-    """A site as it took part."""
-    return SiteRecord(
-        name=site.site.name,
-        folder=site.site.folder,
-        data=site.site.settings.data,
-        external=site in run.data.external,
-        n_train={arm: len(labelled) for arm, labelled in site.train.items()},
-        n_validation=len(site.validation),
-        n_test=len(site.test),
-    )

@@ -50,7 +50,7 @@ def test_a_reader_corrects_a_proposal_with_clicks_and_no_reader_of_the_manual_ar
         assert client.next_sample("oldest_first", {})["id"] == "case0"
         _, proposed = client.infer("bean", "case0", {})
         first, said = clicked(client, "case0", foreground=[[2, 2, 2]])
-        second, final = clicked(
+        second, _ = clicked(
             client, "case0", foreground=[[2, 2, 2], [6, 5, 4]], background=[[4, 1, 1]]
         )
         with pytest.raises(MONAILabelClientException, match=r"422.*7 x 6 x 5"):
@@ -73,6 +73,6 @@ def test_a_reader_corrects_a_proposal_with_clicks_and_no_reader_of_the_manual_ar
     assert set(np.unique(second)) <= {0, 2}
     assert saved["origin"].startswith("ai_")
     record = site.ledger().current("case0", "assisted")
-    assert (record.model_sha256, record.proposal_sha256) == (helping, final["proposal_sha256"])
+    assert (record.model_sha256, record.proposal_sha256) == (proposing, proposed["proposal_sha256"])
     assert [event.kind for event in site.ledger().events("ann", "case1")] == []
     site.ledger().verify()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segfed.report.write import write_report
+from segfed.report.write import CARD_FILE, write_report
 from tests.browser_samples import CHROMIUM, address_of, start_browser
 from tests.report_samples import write_run
 
@@ -95,4 +95,15 @@ def test_every_table_can_be_saved_as_it_is_printed(browser, page):
     header, first, *_ = texts[0].lstrip("\ufeff").split("\r\n")
     assert header.startswith('"Regime","Labels","kidney and mass"')
     assert first.startswith('"untrained"')
+    assert browser.complaints == []
+
+
+def test_the_model_card_opens_by_itself_and_fits_the_window(browser, page):
+    browser.open(address_of(page.with_name(CARD_FILE)))
+
+    n_items = browser.evaluate("document.querySelectorAll('.sheet th[scope=row]').length")
+
+    assert n_items > 44 + 10  # the items of both checklists, and those of the card
+    assert browser.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert all(r.startswith(("file:", "data:", "blob:", "about:")) for r in browser.requests)
     assert browser.complaints == []

@@ -51,7 +51,7 @@ def test_the_sum_survives_a_site_that_drops_out_after_it_shared_its_keys(tmp_pat
     with running(federation, sites=(*STAYING, LEAVING)):
         submission = threading.Thread(target=lambda: outcome.append(submit(federation, study)))
         submission.start()
-        sessions = cache / "sessions"
+        sessions = cache.parent / "sessions"
         until(
             lambda: any('"share_reply":{' in path.read_text() for path in sessions.glob("*.json"))
         )
