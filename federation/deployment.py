@@ -46,21 +46,26 @@ def main(grid: Grid, context: Context) -> None:
     server_folder = Path(os.environ[SERVER_FOLDER_VARIABLE])
     folder = StudyFolder.of(server_folder, str(context.run_config.get(MANIFEST_KEY)))
     job = load_json(folder.job, ServerJob, kind="submitted study")
-    with only_server(folder.lock):
-        write_text(folder.begun, f"{context.run_id}\n")
-        folder.problem.unlink(missing_ok=True)
-        try:
+    try:
+        with only_server(folder.lock):
+            write_text(folder.begun, f"{context.run_id}\n")
+            folder.problem.unlink(missing_ok=True)
             run = make_server_app(
                 job.manifest,
                 site_names={node: site for site, node in job.sites.items()},
                 initial_weights=folder.start,
                 out=folder.run,
                 on_round=_log_round,
+                sites_may_change=True,
             )
             run(grid, context)
-        except (SegfedError, OSError) as error:
-            write_text(folder.problem, f"{error}\n")
-            raise
+            # Whoever found the lock taken meanwhile said so there.
+            folder.problem.unlink(missing_ok=True)
+    except Exception as error:
+        # Whatever it is: the operator sees this file, and the log of the server only if told to.
+        said = str(error) if isinstance(error, SegfedError) else f"{type(error).__name__}: {error}"
+        write_text(folder.problem, f"{said}\n")
+        raise
 
 
 @contextlib.contextmanager

@@ -25,9 +25,14 @@ _METRICS_FILE = "metrics.jsonl"
 
 
 def finished_rounds(
-    out: Path, manifest: Manifest, *, sites: Collection[str]
+    out: Path, manifest: Manifest, *, sites: Collection[str] | None
 ) -> tuple[RoundRecord, ...]:
     """The rounds that an earlier process finished here; none in a new folder.
+
+    Args:
+        out: The run folder.
+        manifest: The study.
+        sites: Who takes part, who must have then, too; None where sites come and go.
 
     Raises:
         FederationError: If the folder holds the run of another manifest or of other sites, or is
@@ -45,12 +50,13 @@ def finished_rounds(
             "expected what an earlier run wrote. Delete the folder to begin anew."
         ) from error
     records = records[: state.rounds_done]  # a line more, if the process was killed in between
-    names = set(records[-1].sites) if records else set(sites)
-    if state.manifest_sha256 != manifest.sha256 or names != set(sites):
+    names = set(records[-1].sites) if records else set()
+    expected = names if sites is None or not records else set(sites)
+    if state.manifest_sha256 != manifest.sha256 or names != expected:
         raise FederationError(
             f"{out} holds a run of study {state.manifest_sha256[:12]} with sites "
             f"{', '.join(sorted(names))}; this is study {manifest.sha256[:12]} with sites "
-            f"{', '.join(sorted(sites))}. Choose another folder, or delete this one."
+            f"{', '.join(sorted(expected))}. Choose another folder, or delete this one."
         )
     return records
 

@@ -31,6 +31,7 @@ def make_server_app(
     initial_weights: Path,
     out: Path,
     on_round: Callable[[RoundRecord], None],
+    sites_may_change: bool = False,
 ) -> ServerApp:
     """A Flower server that trains one study.
 
@@ -40,6 +41,7 @@ def make_server_app(
         initial_weights: Safetensors from which round 1 starts.
         out: The run folder; a run that was cut short there goes on after its last finished round.
         on_round: Called with every round's record, those of an earlier process first.
+        sites_may_change: Go on with a run that other sites began: hospitals come and go.
     """
     app = ServerApp()
 
@@ -51,7 +53,8 @@ def make_server_app(
                 f"The run was submitted for the manifest {found}, but the server holds "
                 f"{manifest.sha256}. Submit the study again."
             )
-        records = list(finished_rounds(out, manifest, sites=site_names.values()))
+        sites = None if sites_may_change else site_names.values()
+        records = list(finished_rounds(out, manifest, sites=sites))
         for record in records:
             on_round(record)
         n_done = len(records)

@@ -58,7 +58,9 @@ class CheckedRounds:
             clock: Measures rounds and deadlines.
         """
         self._manifest = manifest
-        self._rules = manifest.federation
+        # A masked sum needs as many sites as its threshold: fewer are neither enough nor a quorum.
+        fewest = max(manifest.federation.minimum_sites, manifest.privacy.threshold or 0)
+        self._rules = manifest.federation.model_copy(update={"minimum_sites": fewest})
         self._sites = sorted(site_names.values())
         self._spool = spool
         self._clock = clock or Clock()

@@ -10,11 +10,9 @@ import zipfile
 import pytest
 from flwr.cli.build import build_fab_from_disk
 
-from segfed.agent import sign
 from segfed.cli import federation_code
 from segfed.cli.federation_code import code_folder, code_sha256, write_app
 from segfed.errors import FederationError
-from tests.agent_samples import make_owner
 from tests.federation_samples import manifest
 
 
@@ -33,22 +31,20 @@ def test_the_hash_follows_every_source_file_and_nothing_else(tmp_path, monkeypat
     assert len({installed, changed, code_sha256()}) == 3
 
 
-def test_what_is_sent_to_the_sites_is_the_federation_and_the_signed_manifest(tmp_path):
-    signed = sign(manifest(bundle_sha256=code_sha256()), make_owner(tmp_path))
+def test_what_is_sent_to_the_sites_is_the_federation_and_the_study_s_hash(tmp_path):
+    study = manifest(bundle_sha256=code_sha256())
     (tmp_path / "work").mkdir()
 
-    app = write_app(tmp_path / "work", signed)
+    app = write_app(tmp_path / "work", study)
 
     with zipfile.ZipFile(io.BytesIO(build_fab_from_disk(app))) as bundle:
         names = {name for name in bundle.namelist() if not name.startswith(".info")}
         config = tomllib.loads(bundle.read("pyproject.toml").decode())["tool"]["flwr"]["app"]
     sources = {f"federation/{path.name}" for path in code_folder().glob("*.py")}
-    assert names == sources | {"pyproject.toml", "manifest.json"}
-    assert config["config"] == {"manifest-sha256": signed.manifest.sha256}
+    assert names == sources | {"pyproject.toml"}
+    assert config["config"] == {"manifest-sha256": study.sha256}
 
 
 def test_other_code_than_the_sites_approved_is_not_sent(tmp_path):
-    signed = sign(manifest(bundle_sha256="a" * 64), make_owner(tmp_path))
-
     with pytest.raises(FederationError, match="declares the code aaaaaaaaaaaa, but"):
-        write_app(tmp_path, signed)
+        write_app(tmp_path, manifest(bundle_sha256="a" * 64))

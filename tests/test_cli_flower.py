@@ -91,8 +91,25 @@ def test_a_node_s_number_is_read_from_the_answer(tmp_path, answers):
     assert asked == f"supernode register {tmp_path / 'a.pub'} --format json"
 
 
+def test_a_key_that_was_known_before_is_told_from_a_server_that_does_not_answer(tmp_path, answers):
+    answers(
+        '{"success": false, "error-message": '
+        '"The provided public key is already in use by another SuperNode."}'
+    )
+    with pytest.raises(flower.KeyRefusedError, match=r"refuses the key .*federate keys"):
+        flower.register_node(tmp_path / "home", tmp_path / "a.pub")
+
+    answers("boom", code=1)
+    with pytest.raises(FederationError) as failure:
+        flower.register_node(tmp_path / "home", tmp_path / "a.pub")
+    assert not isinstance(failure.value, flower.KeyRefusedError)
+
+
 def test_the_state_of_nodes_and_runs_is_read(tmp_path, answers):
-    answers('{"success": true, "nodes": [{"node-id": "3", "status": "online"}]}')
+    answers(
+        '{"success": true, "nodes": [{"node-id": "3", "status": "online"}, '
+        '{"node-id": "4", "status": "unregistered"}]}'
+    )
     assert flower.node_states(tmp_path / "home") == {3: "online"}
 
     answers('{"success": true, "runs": [{"status": "finished:failed"}]}')

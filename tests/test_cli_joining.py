@@ -7,6 +7,7 @@ import contextlib
 import pytest
 
 from segfed.cli import joining
+from segfed.cli.supervisor import only_one
 from segfed.errors import ConfigError, FederationError
 from tests.agent_samples import labelled_site
 from tests.test_cli_provision import make_kits
@@ -62,7 +63,31 @@ def test_a_site_without_a_key_is_told_how_to_make_one(tmp_path, started):
     assert not started
 
 
-def test_an_expired_kit_starts_nothing(tmp_path, started):
+def test_a_node_alone_needs_nothing_of_the_site_s_folder(tmp_path, started):
+    _, kit, _ = make_kits(tmp_path, make_keys=True)
+
+    joining.run_node(kit, socket=tmp_path / "a.sock", say=lambda _: None)
+
+    assert list(started) == ["node"]
+    node = started["node"]
+    assert f'agent-socket="{tmp_path / "a.sock"}"' in node.command
+    assert str(kit / "node.key") in node.command
+    assert (node.environment["FLWR_HOME"], node.log.parent) == (str(kit / "flower"), kit / "logs")
+
+
+def test_a_site_that_has_joined_does_not_join_again(tmp_path, started):
+    site, (_, kit, _) = labelled_site(tmp_path, splits=()), make_kits(tmp_path, make_keys=True)
+    join(kit, site, tmp_path)
+    started.clear()
+
+    lock = site.folder / "flower" / "join.lock"
+    with only_one(lock, what="site"), pytest.raises(FederationError, match=r"Another .*join"):
+        join(kit, site, tmp_path)
+
+    assert not started
+
+
+def test_a_site_joins_although_the_server_s_certificate_was_renewed_since(tmp_path, started):
     site, (_, kit, _) = labelled_site(tmp_path, splits=()), make_kits(tmp_path, make_keys=True)
     text = (kit / "kit.toml").read_text()
     (kit / "kit.toml").write_text(
@@ -70,7 +95,6 @@ def test_an_expired_kit_starts_nothing(tmp_path, started):
         + 'expires = "2020-01-01T00:00:00Z"\n'
     )
 
-    with pytest.raises(FederationError, match="valid until 2020-01-01"):
-        join(kit, site, tmp_path)
+    join(kit, site, tmp_path)
 
-    assert not started
+    assert list(started) == ["agent", "node"]

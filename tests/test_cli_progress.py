@@ -103,3 +103,12 @@ def test_updates_of_the_round_in_progress_and_problems_are_told(tmp_path):
     progress = read_progress(study)
 
     assert (progress.answered, progress.problem) == (("north",), "It is broken.")
+
+
+def test_who_answered_is_unknown_under_masks(tmp_path):
+    study = submitted(tmp_path)
+    privacy = {"secure_aggregation": True, "threshold": 2, "clip_norm": 1.0}
+    job = ServerJob(manifest=manifest(privacy=privacy), sites={"north": 4})
+    study.job.write_text(job.model_dump_json())
+
+    assert read_progress(study).answered is None

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from segfed.cli.certificates import make_node_keys
-from segfed.cli.kit import FederationSettings, load_server_kit, load_site_kit
+from segfed.cli.kit import FederationSettings, expiry_warning, load_server_kit, load_site_kit
 from segfed.cli.provision import provision
 from segfed.errors import ConfigError, FederationError
 from segfed.settings import validated
@@ -55,7 +55,8 @@ def test_a_site_s_kit_holds_everything_that_it_needs_and_nothing_secret(tmp_path
         "compose.yaml",
         "kit.toml",
         "owner.pub",
-        "segfed-site.service",
+        "segfed-agent.service",
+        "segfed-node.service",
         "site.toml",
     ]
     assert not any(b"PRIVATE KEY" in path.read_bytes() for path in north.iterdir())
@@ -114,14 +115,38 @@ def test_compose_files_start_the_commands_of_the_readme(tmp_path):
     assert "ports" not in services["north"]["site"]
 
 
-def test_an_expired_kit_is_refused_before_tls_does(tmp_path):
+def test_the_units_of_a_site_run_agent_and_node_as_two_users_who_meet_at_a_socket(tmp_path):
+    _, north, _ = make_kits(tmp_path)
+
+    agent, node = (
+        (north / f"segfed-{name}.service").read_text().splitlines() for name in ("agent", "node")
+    )
+
+    assert {"User=segfed", "RuntimeDirectory=segfed"} <= set(agent)
+    assert {"User=segfed-node", "SupplementaryGroups=segfed"} <= set(node)
+    # A second unit with this folder would take it away from the first.
+    assert "RuntimeDirectory=segfed" not in node
+    run = "ExecStart=/opt/segfed/bin/segfed federate"
+    assert f"{run} agent /srv/segfed/site --socket /run/segfed/agent.sock" in agent
+    assert f"{run} node /srv/segfed/kit --socket /run/segfed/agent.sock" in node
+
+
+def test_a_server_s_kit_is_refused_before_tls_does_and_a_site_s_stays_good(tmp_path):
     long_ago = datetime.now(UTC) - timedelta(days=20)
     server, north, _ = make_kits(tmp_path, now=long_ago, days=10)
 
-    with pytest.raises(FederationError, match=r"valid until .* Ask for a new kit"):
+    with pytest.raises(FederationError, match=r"valid until .* Make a new one"):
         load_server_kit(server)
-    with pytest.raises(FederationError, match="valid until"):
-        load_site_kit(north, site="north")
+    assert load_site_kit(north, site="north").site == "north"
+
+
+def test_a_certificate_that_expires_soon_is_announced(tmp_path):
+    now = datetime.now(UTC)
+    kit = load_server_kit(make_kits(tmp_path, now=now, days=40)[0])
+
+    assert expiry_warning(kit, now=now) is None
+    warning = expiry_warning(kit, now=now + timedelta(days=11))
+    assert f"expires at {now + timedelta(days=40):%Y-%m-%d}" in warning
 
 
 def test_renewed_kits_work_with_those_that_were_not(tmp_path):

@@ -69,6 +69,13 @@ def test_a_site_s_row_holds_dice_seconds_and_traffic_of_all_rounds():
     )
 
 
+def test_who_answered_is_unknown_where_no_single_update_reaches_the_server():
+    masked = progress(answered=None)
+
+    assert shown(masked, online={"north": True})["north"].endswith("unknown under masks")
+    assert status_json(masked, online=None)["sites"]["north"]["answered"] is None
+
+
 def test_who_was_late_is_named_with_the_reason():
     assert "away" in shown(progress(), online={"south": False})["south"]
     assert "round 2: train: no reply" in shown(progress(), online=None)["south"]

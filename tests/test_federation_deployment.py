@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+from functools import partial
 
 import pytest
 from flwr.app import Context, RecordDict
@@ -11,7 +12,8 @@ from federation import deployment
 from federation.deployment import only_server
 from segfed.errors import ConfigError, FederationError
 from segfed.protocol import MANIFEST_KEY, SERVER_FOLDER_VARIABLE, ServerJob, StudyFolder
-from tests.federation_samples import manifest
+from tests.federation_samples import AddingAgent, manifest
+from tests.federation_samples import run as simulate
 
 
 @pytest.fixture
@@ -36,6 +38,37 @@ def test_a_run_that_fails_says_that_it_began_and_why_it_ended(study):
 
     assert study.begun.read_text() == "7\n"
     assert "start.safetensors cannot be read as weights" in study.problem.read_text()
+
+
+def test_a_failure_that_nobody_foresaw_is_told_too(study, monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise MemoryError("no room for 7 arrays")
+
+    monkeypatch.setattr(deployment, "make_server_app", fail)
+    with pytest.raises(MemoryError):
+        run()
+
+    assert study.problem.read_text() == "MemoryError: no room for 7 arrays\n"
+
+
+def test_a_run_that_finds_its_study_taken_says_so(study, monkeypatch):
+    monkeypatch.setattr(deployment, "only_server", partial(only_server, patience_seconds=0.0))
+    with study.lock.open("ab") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(FederationError, match="Another process works on"):
+            run()
+
+    assert "Another process works on" in study.problem.read_text()
+    assert not study.begun.exists()
+
+
+def test_a_study_goes_on_although_sites_left_since_its_last_round(study):
+    simulate(study.root, {"north": AddingAgent(step=1), "south": AddingAgent(step=1)})
+
+    run()  # the job names neither
+
+    assert study.begun.exists()
+    assert not study.problem.exists()
 
 
 def test_a_study_that_nobody_submitted_is_refused(study):

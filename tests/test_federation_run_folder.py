@@ -165,6 +165,14 @@ def test_the_run_of_another_study_or_of_other_sites_is_refused(tmp_path):
         finished_rounds(tmp_path, manifest(), sites=("north", "west"))
 
 
+def test_a_federation_that_a_site_left_goes_on(tmp_path):
+    save(tmp_path, 0.5)
+
+    assert finished_rounds(tmp_path, manifest(), sites=None) == (record(1, 0.5),)
+    with pytest.raises(FederationError, match="Choose another folder"):
+        finished_rounds(tmp_path, manifest(seed=1), sites=None)
+
+
 def test_a_damaged_state_is_explained(tmp_path):
     save(tmp_path, 0.5)
     (tmp_path / "state.json").write_text("{")

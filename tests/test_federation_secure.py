@@ -172,6 +172,19 @@ def test_rounds_follow_each_other(tmp_path):
     assert value(model) == pytest.approx(9.0, rel=1e-5)
 
 
+def test_a_site_that_the_threshold_needs_is_waited_for_although_it_was_late_before(tmp_path):
+    rounds, grid = rounds_of(tmp_path, four_agents(tmp_path))
+    grid.silent_until = {"c": float("inf")}
+    model, first = rounds.run(1, GlobalModel(arrays()))
+    assert first.dropped.keys() == {"c"}
+
+    grid.time.seconds += 120  # nobody looks for the late reply any more
+    grid.away, grid.silent_until = {"d"}, {"c": grid.time.seconds + 5}
+    _, second = rounds.run(2, model)
+
+    assert second.dropped.keys() == {"d"}
+
+
 @dataclass
 class MisledAgent(StagedAgent):
     """A site that the server gave another model than the others."""

@@ -7,6 +7,7 @@ from segfed.agent.resident import ResidentAgent
 from segfed.agent.signing import (
     SignedManifest,
     check_signature,
+    is_signed_by,
     read_owner_key,
     read_signed,
     sign,
@@ -22,6 +23,7 @@ __all__ = [
     "approved_studies",
     "check_signature",
     "decide",
+    "is_signed_by",
     "read_audit",
     "read_owner_key",
     "read_signed",

@@ -27,7 +27,8 @@ class AuditEntry(Settings):
     manifest_sha256: str
     round: int
     kind: str
-    """``train``, ``validate`` or ``error <code>``."""
+    """``train``, ``validate``, a stage of secure aggregation (``keys``, ``shares``, ``mask``,
+    ``unmask``) or ``error <code>``."""
 
     bytes: int
     sha256: str

@@ -92,6 +92,15 @@ def check_signature(signed: SignedManifest, site_folder: Path) -> str:
     )
 
 
+def is_signed_by(signed: SignedManifest, key_file: Path) -> bool:
+    """Whether the owner of a public key signed a manifest.
+
+    Raises:
+        ConfigError: If the file holds no owner's public key.
+    """
+    return _is_by(_read_owner(key_file), signed)
+
+
 def read_owner_key(path: Path) -> bytes:
     """An owner's public key as PEM, after a look at whether it is one.
 

@@ -69,13 +69,16 @@ def submit(
         bool, typer.Option("--detach", help="Do not wait for the end of the study.")
     ] = False,
 ) -> None:
-    """Start a signed study, and follow it to its end: exit code 0 means that it is finished."""
+    """Start a signed study, and follow it to its end: exit code 0 means that it is finished.
+
+    Ctrl-C leaves it running, and ends with 130.
+    """
     from segfed.agent import read_signed
     from segfed.cli.submission import follow
     from segfed.cli.submission import submit as start
 
     signed = read_signed(study)
-    folder = start(kit, signed, resume=resume)
+    folder = start(kit, signed, resume=resume, say=_say)
     rounds = signed.manifest.rounds
     _say(f"Study {signed.manifest.study!r} has started; its run lies in {folder.run}.")
     if detach:
@@ -84,7 +87,7 @@ def submit(
         done = follow(kit, folder, on_round=lambda record: _say(follow_line(record, rounds=rounds)))
     except KeyboardInterrupt:
         _say("The study goes on without you: see `segfed federate status`.")
-        return
+        raise typer.Exit(130) from None
     console.out.print(status_table(done, online=None))
 
 

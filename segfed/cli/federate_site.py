@@ -1,4 +1,4 @@
-"""``segfed federate keys|trust|join``: a hospital's side of a federation."""
+"""``segfed federate keys|trust|join|node``: a hospital's side of a federation."""
 
 from __future__ import annotations
 
@@ -57,22 +57,34 @@ def join(
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")] = "auto",
 ) -> None:
-    """Take part in a federation until Ctrl-C: keeps the site's agent and node running."""
+    """Take part in a federation until Ctrl-C: keeps the site's agent and node running.
+
+    Both run as one user: the node, whose relays run code that the server sends, could read
+    whatever the agent reads. `agent` and `node` start them as two.
+    """
     from segfed.cli.joining import join as run_site
 
-    run_site(
-        kit,
-        folder,
-        socket=socket,
-        device=device,
-        say=lambda text: console.out.print(
-            f"{datetime.now():%H:%M:%S} {text}", highlight=False, soft_wrap=True
-        ),
-    )
+    run_site(kit, folder, socket=socket, device=device, say=_say)
     console.out.print("The site has left the federation.")
+
+
+def node(
+    kit: Annotated[Path, typer.Argument(metavar="KIT", help="The site's kit, with its node.key.")],
+    socket: Annotated[Path, typer.Option("--socket", help="Unix socket of the site's agent.")],
+) -> None:
+    """Keep the node alone running until Ctrl-C, as a user who cannot read the site's folder."""
+    from segfed.cli.joining import run_node
+
+    run_node(kit, socket=socket, say=_say)
+    console.out.print("The node has left the federation.")
+
+
+def _say(text: str) -> None:
+    """One line of the story, with the time."""
+    console.out.print(f"{datetime.now():%H:%M:%S} {text}", highlight=False, soft_wrap=True)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (keys, trust, join):
+    for command in (keys, trust, join, node):
         app.command(command.__name__)(command)

@@ -5,14 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from segfed.errors import FederationError
 from segfed.files import sha256_file, sha256_json
-from segfed.protocol import MANIFEST_KEY
-
-if TYPE_CHECKING:
-    from segfed.agent import SignedManifest
+from segfed.protocol import MANIFEST_KEY, Manifest
 
 _PROJECT = """\
 [project]
@@ -22,7 +18,7 @@ dependencies = []
 
 [tool.flwr.app]
 publisher = "segfed"
-fab-include = ["federation/*.py", "manifest.json"]
+fab-include = ["federation/*.py"]
 
 [tool.flwr.app.components]
 serverapp = "federation.deployment:app"
@@ -54,21 +50,21 @@ def code_sha256() -> str:
     return sha256_json({str(path.relative_to(folder)): sha256_file(path) for path in sources})
 
 
-def write_app(folder: Path, signed: SignedManifest) -> Path:
+def write_app(folder: Path, manifest: Manifest) -> Path:
     """Put together what Flower ships to the sites; returns the folder of the app.
 
-    It holds the sources of ``federation``, the signed manifest and a project file, and nothing
-    that lies beside them here. ``segfed`` and ``transforms`` are those that each site installed:
+    It holds the sources of ``federation`` and a project file, and nothing that lies beside them
+    here. ``segfed`` and ``transforms`` are those that each site installed:
     Flower puts what it ships before them.
 
     Args:
         folder: An empty folder.
-        signed: The study; its hash alone is in the run config.
+        manifest: The study; its hash alone is in the run config.
 
     Raises:
         FederationError: If the manifest declares other code than what is installed here.
     """
-    declared, installed = signed.manifest.bundle_sha256, code_sha256()
+    declared, installed = manifest.bundle_sha256, code_sha256()
     if declared != installed:
         raise FederationError(
             f"The manifest declares the code {declared[:12] or '(none)'}, but "
@@ -81,11 +77,10 @@ def write_app(folder: Path, signed: SignedManifest) -> Path:
         target = app / "federation" / source.relative_to(sources)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())
-    (app / "manifest.json").write_text(signed.model_dump_json(indent=2), encoding="utf-8")
     project = _PROJECT.format(
         version=importlib.metadata.version("segfed"),
         key=MANIFEST_KEY,
-        manifest=signed.manifest.sha256,
+        manifest=manifest.sha256,
     )
     (app / "pyproject.toml").write_text(project, encoding="utf-8")
     return app

@@ -27,12 +27,17 @@ _PROGRAMS = Path(sys.executable).parent
 _CONNECTION = "segfed"
 _LOOPBACK = "127.0.0.1"
 _PATIENCE_SECONDS = 120.0
+_KEY_REFUSED, _SENT_AWAY = "The provided public key is", "unregistered"
 _SWITCHES = {
     # Without these it reports usage, looks for updates and installs packages while it runs.
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
 }
+
+
+class KeyRefusedError(FederationError):
+    """The server does not let a node in by this key."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,23 @@ def write_connection(home: Path, *, control_port: int, authority: Path) -> None:
 
 
 def register_node(home: Path, public_key: Path) -> int:
-    """Let a node in; returns the number by which the server knows it from now on."""
-    return int(_flwr(home, "supernode", "register", str(public_key))["node-id"])
+    """Let a node in; returns the number by which the server knows it from now on.
+
+    Raises:
+        KeyRefusedError: If the key is none, or was known before: the server takes each only once,
+            also after its node was sent away.
+        FederationError: If the server does not answer.
+    """
+    try:
+        return int(_flwr(home, "supernode", "register", str(public_key))["node-id"])
+    except FederationError as error:
+        if _KEY_REFUSED in str(error):
+            raise KeyRefusedError(
+                f"The server refuses the key {public_key}; expected one on a NIST curve that it "
+                "never let in before. The site removes node.key, runs `segfed federate keys` and "
+                "sends the new node.pub; then provision, and restart the server."
+            ) from None
+        raise
 
 
 def unregister_node(home: Path, node_id: int) -> None:
@@ -134,9 +154,11 @@ def unregister_node(home: Path, node_id: int) -> None:
 
 
 def node_states(home: Path) -> Mapping[int, str]:
-    """Whether each registered node is ``online``, ``offline`` or was never there."""
+    """Whether each node that is let in is ``online``, ``offline`` or was never there."""
     nodes = _flwr(home, "supernode", "list")["nodes"]
-    return {int(node["node-id"]): str(node["status"]) for node in nodes}
+    states = {int(node["node-id"]): str(node["status"]) for node in nodes}
+    # The server also lists those that it sent away.
+    return {node: state for node, state in states.items() if state != _SENT_AWAY}
 
 
 def start_run(home: Path, app: Path) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -16,6 +16,7 @@ KIT_FILE = "kit.toml"
 AUTHORITY_FILE = "ca.crt"
 OWNER_FILE = "owner.pub"
 NODE_KEY, NODE_PUBLIC_KEY = "node.key", "node.pub"
+_WARN_BEFORE = timedelta(days=30)
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -71,6 +72,8 @@ class SiteKit(Settings):
     """Host and port that the site's node calls."""
 
     expires: AwareDatetime
+    """Of the server's certificate when the kit was made; the kit itself stays good, as the server
+    renews that one without the sites."""
 
 
 def load_server_kit(folder: Path) -> ServerKit:
@@ -85,21 +88,29 @@ def load_server_kit(folder: Path) -> ServerKit:
     return kit
 
 
-def load_site_kit(folder: Path, *, site: str) -> SiteKit:
-    """The kit of a site in a folder.
+def load_site_kit(folder: Path, *, site: str | None) -> SiteKit:
+    """The kit of a site in a folder; of any site, if none is named.
 
     Raises:
         ConfigError: If there is none, or it is another site's.
-        FederationError: If it has expired.
     """
     kit = load_toml(folder / KIT_FILE, SiteKit, kind="site's kit")
-    if kit.site != site:
+    if site is not None and kit.site != site:
         raise ConfigError(
             f"{folder} is the kit of site {kit.site!r}, expected that of {site!r}. Use that one, "
             "or correct the name in site.toml."
         )
-    _refuse_expired(folder, kit.expires)
     return kit
+
+
+def expiry_warning(kit: ServerKit, *, now: datetime) -> str | None:
+    """What to say of a server's certificate that expires soon; None while it does not."""
+    if kit.expires - now > _WARN_BEFORE:
+        return None
+    return (
+        f"The server's certificate expires at {kit.expires:%Y-%m-%d %H:%M} UTC, and then no site "
+        "gets in: run `segfed federate provision` again, and restart the server."
+    )
 
 
 def _refuse_expired(folder: Path, expires: datetime) -> None:
@@ -107,5 +118,5 @@ def _refuse_expired(folder: Path, expires: datetime) -> None:
     if expires <= datetime.now(UTC):
         raise FederationError(
             f"The kit {folder} was valid until {expires:%Y-%m-%d %H:%M} UTC; expected one that is "
-            "valid today. Ask for a new kit, which `segfed federate provision` makes."
+            "valid today. Make a new one: `segfed federate provision`."
         )

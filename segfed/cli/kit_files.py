@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from segfed.cli.kit import ServerKit, SiteKit
 
+_SOCKET = "/run/segfed/agent.sock"
 _SERVICE = """\
 # cp to /etc/systemd/system/{name}.service, correct User and paths, then
 # systemctl daemon-reload && systemctl enable --now {name}
@@ -13,8 +14,7 @@ After=network-online.target
 Wants=network-online.target
 
 [Service]
-User=segfed
-RuntimeDirectory=segfed
+{user}
 ExecStart=/opt/segfed/bin/segfed federate {command}
 Restart=on-failure
 RestartSec=10
@@ -65,9 +65,9 @@ The sites call port {port}; nothing else needs to be reachable from outside.
 _SITE_README = """\
 # Site {site} of the federation {federation}
 
-Valid until {expires:%Y-%m-%d}. SITE is your site's folder; its key `node.key`, which
-`segfed federate keys SITE` made, never leaves your machine. Your machine calls {superlink} and
-nobody calls it.
+SITE is your site's folder; its key `node.key`, which `segfed federate keys SITE` made, never leaves
+your machine. Your machine calls {superlink} and nobody calls it. The server's certificate is valid
+until {expires:%Y-%m-%d}; the operator renews it, and this kit stays good.
 
 1. Trust the owner of the federation's studies (compare the file's hash by telephone):
 
@@ -77,9 +77,18 @@ nobody calls it.
 
        segfed federate approve SITE signed.json
 
-3. Take part, until Ctrl-C; `segfed-site.service` and `compose.yaml` start it with the machine:
+3. Take part, until Ctrl-C; `compose.yaml` starts it with the machine:
 
        segfed federate join . SITE
+
+   Agent and node then run as one user. The node starts code that the server sends, which could read
+   whatever that user reads: images, labels and keys. `segfed-agent.service` and
+   `segfed-node.service` start them as two users. For these, put `node.key` into this folder, give
+   both to segfed-node alone, the site's folder to segfed alone (chmod 700), and write the number
+   that `id -u segfed-node` prints into site.toml:
+
+       [agent]
+       peers = [NUMBER]
 
 A new site begins with `site.toml` of this folder: copy it into an empty SITE and correct it.
 """
@@ -111,6 +120,7 @@ def server_files(kit: ServerKit) -> dict[str, str]:
         "segfed-server.service": _SERVICE.format(
             name="segfed-server",
             description=f"segfed server of {kit.federation}",
+            user="User=segfed",
             command="serve /srv/segfed/server",
         ),
         "compose.yaml": _COMPOSE.format(
@@ -132,10 +142,18 @@ def site_files(kit: SiteKit) -> dict[str, str]:
             superlink=kit.superlink,
         ),
         "site.toml": _SITE_SETTINGS.format(site=kit.site),
-        "segfed-site.service": _SERVICE.format(
-            name="segfed-site",
-            description=f"segfed agent and node of {kit.site}",
-            command="join /srv/segfed/kit /srv/segfed/site",
+        "segfed-agent.service": _SERVICE.format(
+            name="segfed-agent",
+            description=f"segfed agent of {kit.site}",
+            user="User=segfed\nRuntimeDirectory=segfed",
+            command=f"agent /srv/segfed/site --socket {_SOCKET}",
+        ),
+        "segfed-node.service": _SERVICE.format(
+            name="segfed-node",
+            description=f"segfed node of {kit.site}",
+            user="# May call the agent by the group, and read nothing of the site.\n"
+            "User=segfed-node\nSupplementaryGroups=segfed",
+            command=f"node /srv/segfed/kit --socket {_SOCKET}",
         ),
         "compose.yaml": _COMPOSE.format(
             name="site",

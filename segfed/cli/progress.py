@@ -29,8 +29,8 @@ class StudyProgress:
     sites: dict[str, int]
     """Number of each site's node."""
 
-    answered: tuple[str, ...]
-    """Sites whose update of the round in progress is in."""
+    answered: tuple[str, ...] | None
+    """Sites whose update of the round in progress is in; None under masks, which hide that."""
 
     best_round: int | None
     problem: str
@@ -66,7 +66,7 @@ def read_progress(folder: StudyFolder) -> StudyProgress:
         rounds=job.manifest.rounds,
         records=_read_records(folder, n_done=state.rounds_done if state else 0),
         sites=job.sites,
-        answered=tuple(sorted(path.stem for path in folder.run.glob("spool/*.update"))),
+        answered=None if job.manifest.privacy.secure_aggregation else _answered(folder),
         best_round=state.best_round if state else None,
         problem=_read(folder.problem),
     )
@@ -101,6 +101,11 @@ def _run_state(folder: StudyFolder, *, runs: bool, finished: bool) -> RunState:
         return "running"
     has_begun = folder.begun.exists() and _read(folder.begun) == _read(folder.run_id)
     return "stopped" if has_begun else "starting"
+
+
+def _answered(folder: StudyFolder) -> tuple[str, ...]:
+    """Whose update lies here."""
+    return tuple(sorted(path.stem for path in folder.run.glob("spool/*.update")))
 
 
 def _read(path: Path) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import Field
 
 from segfed.cli import flower
-from segfed.cli.kit import AUTHORITY_FILE, ServerKit, load_server_kit
-from segfed.cli.supervisor import Program, Supervisor, until_told_to_stop
+from segfed.cli.kit import AUTHORITY_FILE, ServerKit, expiry_warning, load_server_kit
+from segfed.cli.supervisor import Program, Supervisor, only_one, until_told_to_stop
 from segfed.errors import FederationError
 from segfed.files import write_json
 from segfed.settings import Settings, load_json
@@ -42,40 +43,54 @@ def serve(kit_folder: Path, *, say: Callable[[str], None]) -> None:
 
     Raises:
         ConfigError: If there is no kit.
-        FederationError: If it has expired, or the server does not start.
+        FederationError: If it has expired, runs already, or does not start.
     """
     kit = load_server_kit(kit_folder)
-    home = flower_home(kit_folder)
-    control_port = flower.free_port()
-    flower.write_connection(home, control_port=control_port, authority=kit_folder / AUTHORITY_FILE)
-    log = kit_folder / "logs" / "superlink.log"
-    program = Program(
-        "superlink",
-        flower.superlink_command(
-            tls=flower.ServerCertificate(
-                authority=kit_folder / AUTHORITY_FILE,
-                certificate=kit_folder / "server.crt",
-                key=kit_folder / "server.key",
+    # Before anything is written: the commands of a server that runs read the same folder.
+    with only_one(kit_folder / "serve.lock", what=f"server of the kit {kit_folder}"):
+        home = flower_home(kit_folder)
+        control_port = flower.free_port()
+        flower.write_connection(
+            home, control_port=control_port, authority=kit_folder / AUTHORITY_FILE
+        )
+        log = kit_folder / "logs" / "superlink.log"
+        program = Program(
+            "superlink",
+            flower.superlink_command(
+                tls=flower.ServerCertificate(
+                    authority=kit_folder / AUTHORITY_FILE,
+                    certificate=kit_folder / "server.crt",
+                    key=kit_folder / "server.key",
+                ),
+                database=(kit_folder / "superlink.db").resolve(),
+                fleet=f"{kit.bind}:{kit.port}",
+                control_port=control_port,
+                appio_port=flower.free_port(),
             ),
-            database=(kit_folder / "superlink.db").resolve(),
-            fleet=f"{kit.bind}:{kit.port}",
-            control_port=control_port,
-            appio_port=flower.free_port(),
-        ),
-        flower.environment(home, server_folder=kit_folder),
-        log,
-    )
-    with until_told_to_stop(), Supervisor([program], say=say) as supervisor:
-        _await_server(home, supervisor, log=log)
-        sites = register_sites(kit_folder, kit)
-        say(f"The server listens at {kit.bind}:{kit.port} for {', '.join(sorted(sites))}.")
-        supervisor.run()
+            flower.environment(home, server_folder=kit_folder),
+            log,
+        )
+        with until_told_to_stop(), Supervisor([program], say=say) as supervisor:
+            _await_server(home, supervisor, log=log)
+            sites = register_sites(kit_folder, kit, say=say)
+            say(f"The server listens at {kit.bind}:{kit.port} for {', '.join(sorted(sites))}.")
+            if warning := expiry_warning(kit, now=datetime.now(UTC)):
+                say(warning)
+            supervisor.run()
 
 
-def register_sites(kit_folder: Path, kit: ServerKit) -> dict[str, int]:
+def register_sites(
+    kit_folder: Path, kit: ServerKit, *, say: Callable[[str], None]
+) -> dict[str, int]:
     """Let in the sites of the kit as they are now, and nobody else; returns their nodes' numbers.
 
     A site with a new key gets a new node; a key or site that is no longer in the kit is sent away.
+    One whose key the server refuses is left out: the others need not wait for it.
+
+    Args:
+        kit_folder: The server's kit.
+        kit: Its settings.
+        say: Is told of a site that is left out.
 
     Raises:
         FederationError: If the server does not answer.
@@ -83,14 +98,20 @@ def register_sites(kit_folder: Path, kit: ServerKit) -> dict[str, int]:
     home, path = flower_home(kit_folder), kit_folder / _REGISTRY_FILE
     known = read_registry(kit_folder)
     wanted = {site: _key_file(kit_folder, site).read_text().strip() for site in kit.sites}
-    registered = dict(known.sites)
-    for site, entry in known.sites.items():
+    # The server's own list decides: the database may be new, or a change was cut short.
+    nodes = flower.node_states(home).keys()
+    registered = {site: entry for site, entry in known.sites.items() if entry.node_id in nodes}
+    for site, entry in list(registered.items()):
         if wanted.get(site) != entry.public_key:
             flower.unregister_node(home, entry.node_id)
             del registered[site]
             _write_registry(path, registered)
     for site in sorted(wanted.keys() - registered.keys()):
-        node_id = flower.register_node(home, _key_file(kit_folder, site).resolve())
+        try:
+            node_id = flower.register_node(home, _key_file(kit_folder, site).resolve())
+        except flower.KeyRefusedError as error:
+            say(f"Site {site} is left out. {error}")
+            continue
         registered[site] = Registration(node_id=node_id, public_key=wanted[site])
         _write_registry(path, registered)
     return {site: entry.node_id for site, entry in registered.items()}

@@ -55,7 +55,7 @@ def status_json(progress: StudyProgress, *, online: Mapping[str, bool] | None) -
         "sites": {
             name: {
                 "online": online.get(name) if online is not None else None,
-                "answered": name in progress.answered,
+                "answered": name in progress.answered if progress.answered is not None else None,
                 "dropped": last.dropped.get(name) if last else None,
                 "bytes_down": _total(progress, name, "bytes_down"),
                 "bytes_up": _total(progress, name, "bytes_up"),
@@ -94,11 +94,13 @@ def _node(online: Mapping[str, bool] | None, name: str) -> str:
 
 def _word(progress: StudyProgress, last: RoundRecord | None, name: str) -> str:
     """What a site did lately."""
-    if progress.state == "running" and name in progress.answered:
+    if progress.state == "running" and name in (progress.answered or ()):
         return "answered"
     if last is not None and name in last.dropped:
         return f"round {last.round}: {last.dropped[name]}"
-    return "at work, or late" if progress.state == "running" else "in time" if last else ""
+    if progress.state == "running":
+        return "unknown under masks" if progress.answered is None else "at work, or late"
+    return "in time" if last else ""
 
 
 def _dice(values: Mapping[str, float | None]) -> float | None:

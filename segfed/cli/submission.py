@@ -6,17 +6,18 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segfed.cli import flower
 from segfed.cli.federation_code import write_app
-from segfed.cli.kit import load_server_kit
+from segfed.cli.kit import OWNER_FILE, expiry_warning, load_server_kit
 from segfed.cli.progress import StudyProgress, read_progress
 from segfed.cli.server import flower_home, register_sites
 from segfed.errors import FederationError
 from segfed.files import write_text
-from segfed.protocol import RoundRecord, ServerJob, StudyFolder
+from segfed.protocol import Manifest, RoundRecord, ServerJob, StudyFolder
 
 if TYPE_CHECKING:
     from segfed.agent import SignedManifest
@@ -24,35 +25,44 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 1.0
 
 
-def submit(kit_folder: Path, signed: SignedManifest, *, resume: bool) -> StudyFolder:
+def submit(
+    kit_folder: Path, signed: SignedManifest, *, resume: bool, say: Callable[[str], None]
+) -> StudyFolder:
     """Start a study at the server of this machine, or go on with one that was cut short.
 
     Args:
         kit_folder: The server's kit; ``segfed federate serve`` must run it.
         signed: The study.
         resume: Go on after the last finished round.
+        say: Is told of a site whose key is refused, and of a certificate that expires soon.
 
     Returns:
         Where the run lies.
 
     Raises:
-        FederationError: If the study runs, is done or was begun; if it was not, and is to be
-            resumed; if the server does not answer.
+        ConfigError: If there is no kit, or no owner's key in it.
+        FederationError: If the kit's owner did not sign the study; if it runs, is done or was
+            begun; if it was not, and is to be resumed; if the server does not answer.
     """
+    from segfed.agent import is_signed_by
     from segfed.engine import build_network, read_plan, write_weights
 
     kit, manifest = load_server_kit(kit_folder), signed.manifest
+    if not is_signed_by(signed, kit_folder / OWNER_FILE):
+        raise FederationError(
+            f"The manifest of study {manifest.study!r} is not as the owner of "
+            f"{kit_folder / OWNER_FILE} signed it; expected that signature, because the sites "
+            "trust that owner. Ask the owner for the manifest again, or provision with the key "
+            "of the one who signed this."
+        )
+    if warning := expiry_warning(kit, now=datetime.now(UTC)):
+        say(warning)
     folder = StudyFolder.of(kit_folder, manifest.sha256)
     _check_state(folder, current_progress(kit_folder, folder), resume=resume)
     with tempfile.TemporaryDirectory(prefix="segfed-") as temporary:
-        app = write_app(Path(temporary), signed)
-        sites = register_sites(kit_folder, kit)
-        if len(sites) < manifest.federation.minimum_sites:
-            raise FederationError(
-                f"The kit {kit_folder} names {len(sites)} sites, expected at least the "
-                f"{manifest.federation.minimum_sites} that the study asks for. Provision the kit "
-                "with more sites."
-            )
+        app = write_app(Path(temporary), manifest)
+        sites = register_sites(kit_folder, kit, say=say)
+        _check_number(kit_folder, len(sites), manifest)
         if not folder.start.exists():
             network = build_network(read_plan(manifest.plan), seed=manifest.seed)
             write_weights(folder.start, network.state_dict())
@@ -103,6 +113,24 @@ def follow(
         if progress.state == "stopped":
             raise FederationError(_failure(kit_folder, folder, progress))
         time.sleep(_LOOK_SECONDS)
+
+
+def _check_number(kit_folder: Path, n_sites: int, manifest: Manifest) -> None:
+    """Refuse a study that has too few sites, or too many for its threshold."""
+    fewest, threshold = manifest.federation.minimum_sites, manifest.privacy.threshold
+    if n_sites < fewest:
+        raise FederationError(
+            f"The kit {kit_folder} names {n_sites} sites, expected at least the {fewest} that the "
+            "study asks for. Provision the kit with more sites."
+        )
+    if threshold is not None and not threshold <= n_sites < 2 * threshold:
+        raise FederationError(
+            f"The kit {kit_folder} names {n_sites} sites, expected {threshold} to "
+            f"{2 * threshold - 1}: a sum is over at least {threshold}, the study's threshold, and "
+            "the sites would refuse one that is not more than half of them. Sign the study with "
+            f"a threshold of {n_sites // 2 + 1} to {n_sites}, or provision the kit with other "
+            "sites."
+        )
 
 
 def _is_over(kit_folder: Path, folder: StudyFolder) -> bool:

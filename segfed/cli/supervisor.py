@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from rich.text import Text
 
 from segfed.cli.processes import die_with_parent
+from segfed.errors import FederationError
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0
 # A program that ran so long had started well: what ended it is new.
@@ -123,6 +125,28 @@ class Supervisor:
             f"{running.program.name} ended with exit code {process.returncode} ({words}); "
             f"it starts again in {pause:.0f} s."
         )
+
+
+@contextlib.contextmanager
+def only_one(lock: Path, *, what: str) -> Iterator[None]:
+    """Hold a lock file, so that the same programs are not started twice; ends with the process.
+
+    Args:
+        lock: The file; its folder exists.
+        what: Who holds it, for people: "server of ...".
+
+    Raises:
+        FederationError: If another process has it.
+    """
+    with lock.open("ab") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FederationError(
+                f"Another {what} runs on this machine; expected none. Stop that one first, or "
+                "leave it running."
+            ) from None
+        yield
 
 
 @contextlib.contextmanager
