@@ -74,6 +74,14 @@ def test_charts_show_the_cases_that_have_the_structure():
     assert "limits of agreement" in agreement_chart(tumor, "tumor")
 
 
+def test_volumes_are_written_out(monkeypatch):
+    monkeypatch.setitem(VOLUMES, "1", (241_600.0, 0.0))
+
+    tumor = list_cases(scores({"manual": {"1": 0.8, "x": 0.5}}))["structures"]["tumor"]
+
+    assert "volumes from 0.5 to 242 ml" in size_chart(tumor, "tumor")
+
+
 def test_a_run_of_before_volumes_were_kept_has_no_charts():
     rows = [ScoreRow("pooled", "manual", 0, "all", "a", False, "1", "tumor", "dice", 0.5)]
 

@@ -30,13 +30,15 @@ def size_chart(found: Mapping[str, Any], structure: str) -> str | None:
     ticks = decades if len(decades) > 1 else [10**low, 10**high]
     body = _rows(y, (0, 0.25, 0.5, 0.75, 1), digits=2)
     body += [
-        svg.text(x(math.log10(tick)), _BOTTOM + 15, f"{tick:.2g}", kind="tick", anchor="middle")
+        svg.text(
+            x(math.log10(tick)), _BOTTOM + 15, _millilitres(tick), kind="tick", anchor="middle"
+        )
         for tick in ticks
     ]
     body.append(svg.text(_RIGHT, _BOTTOM + 30, "reference, ml", kind="note", anchor="end"))
     body += [
         svg.dot(x(math.log10(volume)), y(dice), kind=f"faint {arm}", radius=3,
-                tip=f"{_name(row)}, {arm}: {volume:.3g} ml, Dice {number(dice, 3)}")
+                tip=f"{_name(row)}, {arm}: {_millilitres(volume)} ml, Dice {number(dice, 3)}")
         for volume, dice, arm, row in points
     ]  # fmt: skip
     return svg.figure(
@@ -44,7 +46,8 @@ def size_chart(found: Mapping[str, Any], structure: str) -> str | None:
         width=WIDTH,
         height=_BOTTOM + 34,
         title=f"Dice of {words(structure)} by its volume",
-        description=f"{len(points)} dots, volumes from {10**low:.2g} to {10**high:.2g} ml",
+        description=f"{len(points)} dots, volumes from {_millilitres(10**low)} to "
+        f"{_millilitres(10**high)} ml",
     )
 
 
@@ -114,6 +117,11 @@ def _rows(y: svg.Scale, ticks: tuple[float, ...] | list[float], *, digits: int) 
             svg.text(_LEFT - 6, y(tick) + 4, number(tick, digits), kind="tick", anchor="end"),
         )
     ]
+
+
+def _millilitres(value: float) -> str:
+    """Two digits at least, and none behind the point where two stand before it."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _name(row: Mapping[str, Any]) -> str:
