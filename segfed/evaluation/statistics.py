@@ -142,7 +142,12 @@ def new_sites(values: SiteValues, *, level: float = 0.95) -> Estimate:
     return _estimate(values, mean, interval=(mean - half, mean + half))
 
 
-def new_models(values_by_seed: Mapping[int, SiteValues], *, level: float = 0.95) -> Estimate:
+def new_models(
+    values_by_seed: Mapping[int, SiteValues],
+    *,
+    level: float = 0.95,
+    minimum_cases: int = MINIMUM_PAIRED,
+) -> Estimate:
     """Mean of the sites' means, with an interval for *newly trained models* on new cases.
 
     ``these_sites`` speaks of the very models that were trained. A claim about the label strategy
@@ -150,12 +155,14 @@ def new_models(values_by_seed: Mapping[int, SiteValues], *, level: float = 0.95)
     cases, with Satterthwaite's degrees of freedom.
 
     Args:
-        values_by_seed: Score of each case of each site, for each training seed.
+        values_by_seed: Score of each case of each site, for each training seed; in a comparison
+            the difference of two models.
         level: Coverage of the interval.
+        minimum_cases: Fewest cases, over all sites, for an interval.
 
     Returns:
-        The estimate; without an interval below ``MINIMUM_SEEDS`` seeds or ``MINIMUM_PAIRED``
-        cases, or if a site has a single one.
+        The estimate; without an interval below ``MINIMUM_SEEDS`` seeds or the fewest cases, or
+        if a site has a single one.
 
     References:
         Satterthwaite 1946, https://doi.org/10.2307/3002019.
@@ -172,8 +179,8 @@ def new_models(values_by_seed: Mapping[int, SiteValues], *, level: float = 0.95)
         return _estimate(averaged, mean, reason=reason)
     if min(len(site) for site in sites.values()) < 2:
         return _estimate(averaged, mean, reason="a site has only one case with a finite score")
-    if (n_cases := sum(map(len, sites.values()))) < MINIMUM_PAIRED:
-        reason = f"{n_cases} cases are too few for an interval; at least {MINIMUM_PAIRED}"
+    if (n_cases := sum(map(len, sites.values()))) < minimum_cases:
+        reason = f"{n_cases} cases are too few for an interval; at least {minimum_cases}"
         return _estimate(averaged, mean, reason=reason)
     # One variance of the overall mean for the seeds, one for each site's cases.
     parts = [(seed_spread(values_by_seed) ** 2 / n_seeds, n_seeds - 1)]

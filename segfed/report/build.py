@@ -214,9 +214,7 @@ def _against_federated(
     }
     return {
         other: {
-            name: estimate(
-                found.differences, n_bootstrap=n_bootstrap, minimum_cases=MINIMUM_PAIRED
-            )
+            name: estimate(found.differences, n_bootstrap=n_bootstrap, minimum_cases=MINIMUM_PAIRED)
             | {"n_one_sided": found.n_one_sided}
             for name, found in by_structure.items()
         }

@@ -12,8 +12,8 @@ from segfed.errors import ConfigError
 from segfed.protocol import Split
 from segfed.sites.keyed_scans import KeyedScan, KeyedScans
 
-MINIMUM_SHARED_MARKS = 16
-"""Fewer marks in common may be chance, whatever their share: one place has as many."""
+MINIMUM_SHARED_MARKS = 32
+"""Fewer marks in common may be chance, whatever their share: one place has up to 16."""
 
 MINIMUM_SHARE = 0.07
 """Smaller shares occur between scans of different patients; ``benchmarks/duplicates.py``."""
