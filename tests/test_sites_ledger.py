@@ -48,6 +48,12 @@ def tamper(ledger: Ledger, statement: str) -> None:
         connection.execute(statement)
 
 
+def test_a_ledger_knows_whether_anybody_was_assigned_a_case(ledger):
+    assert not ledger.has_assignments()
+    ledger.assign("ann", "case0", "manual")
+    assert ledger.has_assignments()
+
+
 def append_many(path, reader: str, start) -> None:
     start.wait(60)
     for _ in range(50):

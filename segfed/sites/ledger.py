@@ -165,6 +165,11 @@ class Ledger:
         """Every assignment that was ever made, replaced ones included, oldest first."""
         return tuple(map(assignment_of, self._rows(ASSIGNMENTS, case_id=case_id, reader=reader)))
 
+    def has_assignments(self) -> bool:
+        """Whether anybody was ever assigned a case."""
+        with self._connection() as connection:
+            return connection.execute("SELECT 1 FROM assignments LIMIT 1").fetchone() is not None
+
     def readings(
         self, *, case_id: str | None = None, reader: str | None = None
     ) -> tuple[Reading, ...]:
