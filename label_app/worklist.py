@@ -24,8 +24,8 @@ def offered_cases(site: Site, reader: str, *, now: datetime) -> dict[str, bool]:
         return _progress(readings, now)
     if ledger.has_assignments():
         return {}
-    newest = {record.case_id: record for record in ledger.records(reader=reader)}
-    done = {case_id for case_id, record in newest.items() if record.status not in TO_REDO}
+    newest = ledger.newest_statuses(reader)
+    done = {case_id for case_id, status in newest.items() if status not in TO_REDO}
     lease = timedelta(hours=site.settings.reading.lease_hours)
     taken = ledger.leased(reader, since=now - lease) - done
     return {case_id: case_id in done for case_id in ids if case_id not in taken}
