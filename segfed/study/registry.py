@@ -10,7 +10,7 @@ from pathlib import Path
 
 from segfed.engine import Lineage, Plan, load_bundle, read_plan, read_weights, write_bundle
 from segfed.engine.bundle import LINEAGE, WEIGHTS
-from segfed.errors import ConfigError
+from segfed.errors import ConfigError, SegfedError
 from segfed.files import sha256_file, write_text
 from segfed.protocol import FederationState
 from segfed.settings import validated
@@ -195,6 +195,25 @@ def current_model(site: Site, *, clicks: bool = False) -> Path | None:
             "model to this site again."
         )
     return folder
+
+
+def model_fault(site: Site, *, clicks: bool = False) -> str | None:
+    """Why the label server cannot use the published model; None if it can, or if there is none.
+
+    Files are named by their place in the site's folder: readers, who see this, learn no more.
+
+    Args:
+        site: The site.
+        clicks: The model that takes clicks, in place of the one that proposes.
+    """
+    try:
+        folder = current_model(site, clicks=clicks)
+        if folder is None:
+            return None
+        check_fits(load_bundle(folder).plan, site, source=f"The published model {folder.name}")
+    except (SegfedError, OSError) as error:
+        return str(error).replace(f"{site.folder}/", "")
+    return None
 
 
 def published_models(site: Site) -> tuple[PublishedModel, ...]:
