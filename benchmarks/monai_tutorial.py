@@ -40,7 +40,7 @@ def files(cases: Sequence[LabelledCase], plan: Plan) -> list[dict[str, str]]:
 def loaded(cases: Sequence[LabelledCase], plan: Plan, *, random: bool) -> CacheDataset:
     """The cases in memory, as training patches where random changes are wanted."""
     steps: list[Any] = [
-        mt.LoadImaged(KEYS),
+        mt.LoadImaged(KEYS, reader="NibabelReader"),
         mt.EnsureChannelFirstd(KEYS),
         mt.Orientationd(KEYS, "RAS", labels=None),
         mt.NormalizeIntensityd("image", nonzero=True),
