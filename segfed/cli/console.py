@@ -6,8 +6,9 @@ import json
 import logging
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import (
@@ -24,6 +25,17 @@ out = Console()
 
 err = Console(stderr=True)
 """Progress bars, log lines and errors, on stderr."""
+
+MLflowStore = Annotated[
+    str | None,
+    typer.Option(
+        "--mlflow",
+        metavar="STORE",
+        help="Log to MLflow: 'local' for a file beside the run (look at it with `mlflow ui "
+        "--backend-store-uri sqlite:///RUN/mlflow.db`), 'sqlite:///FILE', or a server's address.",
+    ),
+]
+"""The option of commands that train."""
 
 
 def print_json(content: Any) -> None:

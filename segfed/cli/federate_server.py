@@ -13,6 +13,7 @@ from segfed.cli.kit import FederationSettings
 from segfed.cli.progress import submitted_studies
 from segfed.cli.status_table import follow_line, status_json, status_table
 from segfed.errors import FederationError
+from segfed.protocol import RoundRecord
 from segfed.settings import load_toml
 
 _Kit = Annotated[Path, typer.Argument(metavar="KIT", help="The server's kit.")]
@@ -68,6 +69,7 @@ def submit(
     detach: Annotated[
         bool, typer.Option("--detach", help="Do not wait for the end of the study.")
     ] = False,
+    mlflow: console.MLflowStore = None,
 ) -> None:
     """Start a signed study, and follow it to its end: exit code 0 means that it is finished.
 
@@ -76,6 +78,7 @@ def submit(
     from segfed.agent import read_signed
     from segfed.cli.submission import follow
     from segfed.cli.submission import submit as start
+    from segfed.study.tracking import track_federation
 
     signed = read_signed(study)
     folder = start(kit, signed, resume=resume, say=_say)
@@ -83,8 +86,14 @@ def submit(
     _say(f"Study {signed.manifest.study!r} has started; its run lies in {folder.run}.")
     if detach:
         return
+
+    def tell(record: RoundRecord) -> None:
+        _say(follow_line(record, rounds=rounds))
+        log_round(record)
+
     try:
-        done = follow(kit, folder, on_round=lambda record: _say(follow_line(record, rounds=rounds)))
+        with track_federation(signed.manifest, store=mlflow, folder=folder.root) as log_round:
+            done = follow(kit, folder, on_round=tell)
     except KeyboardInterrupt:
         _say("The study goes on without you: see `segfed federate status`.")
         raise typer.Exit(130) from None

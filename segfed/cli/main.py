@@ -91,6 +91,8 @@ def main() -> None:
     # Torch's threads spin while they wait for each other: where another process uses the cores
     # too, that costs ten times what it saves. Torch reads this when it is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # MONAI imports MLflow, which otherwise reports usage.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         app()
     except SegfedError as error:
