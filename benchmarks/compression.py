@@ -3,9 +3,9 @@
     python benchmarks/compression.py RESULTS.jsonl [--data FOLDER] [--seeds 0 1 2] [--rounds 20]
     python benchmarks/compression.py RESULTS.jsonl --summary
 
-Four uneven sites of the Decathlon's hippocampus set train a small network with the real agents,
-messages and server in one process, and the last global model is scored on 40 cases of no site. All
-runs of a seed start from the same weights and draw the same patches. One run is a line of
+Four uneven sites of the Decathlon's hippocampus set train a small network on voxels of 2 mm with the
+real agents, messages and server in one process, and the last global model is scored on 40 cases of
+no site. All runs of a seed start from the same weights and draw the same patches. One run is a line of
 RESULTS.jsonl; runs that are there already are not repeated, so take another file for another
 number of rounds.
 """
@@ -41,10 +41,15 @@ from segfed.protocol import Manifest, RoundRecord
 from segfed.sites import LabelledCase, load_site, load_task, select_labels
 from segfed.sites.imports import DataFormat, import_data_set
 
-SITES = {"north": 80, "east": 40, "south": 24, "west": 16}
+SITES = {"north": 40, "east": 20, "south": 14, "west": 10}
 HELD_OUT, N_HELD_OUT = "held_out", 40
-PLAN = {"features": (16, 32), "batch_size": 2}
-STEPS = 20
+PLAN = {
+    "spacing_mm": (2.0, 2.0, 2.0),
+    "patch_voxels": (24, 32, 24),
+    "features": (8, 16, 32),
+    "stem_stride": 1,
+}
+STEPS = 10
 VARIANTS = {
     "none": ("none", True),
     "fp16": ("fp16", True),
