@@ -3,16 +3,17 @@
     python benchmarks/compression.py RESULTS.jsonl [--data FOLDER] [--seeds 0 1 2] [--rounds 20]
     python benchmarks/compression.py RESULTS.jsonl --summary
 
-Four uneven sites of the Decathlon's hippocampus set train a small network on voxels of 2 mm with the
-real agents, messages and server in one process, and the last global model is scored on 40 cases of
-no site. All runs of a seed start from the same weights and draw the same patches. One run is a line of
-RESULTS.jsonl; runs that are there already are not repeated, so take another file for another
-number of rounds.
+Four uneven sites of the Decathlon's hippocampus set train a small network on voxels of 2 mm with
+the real agents, messages and server in one process, and the last global model is scored on 40 cases
+of no site. All runs of a seed start from the same weights and draw the same patches. One run is a
+line of RESULTS.jsonl; runs that are there already are not repeated, so take another file for
+another number of rounds.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import tempfile
@@ -101,7 +102,7 @@ def run(
             name: Agent(load_site(sites / name), manifest, device=torch.device("cpu"))
             for name in SITES
         }
-        with mock.MagicMock() if feeds_back else forget:
+        with contextlib.nullcontext() if feeds_back else forget:
             run_federation(
                 manifest,
                 agents=agents,
