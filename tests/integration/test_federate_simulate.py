@@ -16,20 +16,23 @@ from tests.agent_samples import bean_manifest, labelled_site
 NAMES = ("north", "southern", "west")
 
 
+COMMAND = (sys.executable, "-c", "from segfed.cli import main; main()", "federate", "simulate")
+
+
+def call(folder, sites, *options):
+    """Simulate the study in a folder."""
+    arguments = [folder / "study.json", *sites, "--out", folder / "run", *options]
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False
+    )
+
+
 def simulate(folder, *options):
     """Run a study of three sites; what it says of its end."""
     manifest = bean_manifest(folder, federation={"compression": "int8"})
     (folder / "study.json").write_text(manifest.model_dump_json())
-    sites = [str(labelled_site(folder, name=name).folder) for name in NAMES]
-    arguments = ["federate", "simulate", str(folder / "study.json"), *sites]
-    command = [sys.executable, "-m", "segfed.cli", *arguments, "--out", str(folder / "run")]
-    done = subprocess.run(
-        [*command, "--device", "cpu", "--threads", "1", *options],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    sites = [labelled_site(folder, name=name).folder for name in NAMES]
+    done = call(folder, sites, "--device", "cpu", "--threads", "1", *options)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -51,18 +54,13 @@ def test_a_simulation_says_where_its_weights_are_and_logs_its_rounds(tmp_path):
     assert run.data.metrics["north/bytes_up"] < run.data.metrics["north/bytes_down"] / 2 / 3
 
 
-def test_a_simulation_that_fails_ends_with_1(tmp_path):
+def test_a_simulation_that_fails_ends_with_1_and_the_reason(tmp_path):
     (tmp_path / "study.json").write_text(bean_manifest(tmp_path).model_dump_json())
-    command = ["federate", "simulate", str(tmp_path / "study.json"), "none", "nowhere"]
 
-    done = subprocess.run(
-        [sys.executable, "-m", "segfed.cli", *command, "--out", str(tmp_path / "run")],
-        capture_output=True,
-        timeout=300,
-        check=False,
-    )
+    done = call(tmp_path, [tmp_path / "none", tmp_path / "nowhere"])
 
     assert done.returncode == 1
+    assert "nowhere" in done.stderr or "none" in done.stderr
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="Ray is an extra")
