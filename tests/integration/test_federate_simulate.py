@@ -13,6 +13,9 @@ from mlflow import MlflowClient
 from segfed.engine import read_weights
 from tests.agent_samples import bean_manifest, labelled_site
 
+# MLflow and its database layer warn of their own deprecations.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 NAMES = ("north", "southern", "west")
 
 
