@@ -17,7 +17,14 @@ from segfed.settings import validated
 from segfed.sites import Site, Task
 from segfed.study.card import model_card
 from segfed.study.models import UNTRAINED, ModelId, arm_choice
-from segfed.study.records import INPUTS_FILE, WEIGHTS_FILE, StudyRecord, read_study
+from segfed.study.records import (
+    INPUTS_FILE,
+    SCORES_FILE,
+    WEIGHTS_FILE,
+    StudyRecord,
+    read_scores,
+    read_study,
+)
 
 CURRENT_FILE = "current"
 """Names the folder of the model that the label server serves."""
@@ -63,7 +70,7 @@ def export_model(run_folder: Path, model: ModelId, bundle_folder: Path) -> str:
         plan=read_plan(study.plan),
         state=read_weights(folder / WEIGHTS_FILE),
         lineage=_lineage_of(study, model, folder),
-        card=model_card(study, record),
+        card=model_card(study, record, read_scores(run_folder / SCORES_FILE)),
     )
 
 
