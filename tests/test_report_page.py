@@ -11,8 +11,10 @@ from itertools import pairwise
 import pytest
 
 from segfed.report.build import build_report
+from segfed.report.leakage import summarize_attacks
 from segfed.report.page import render_html
 from segfed.report.write import HTML_FILE, REPORT_FILE, write_report
+from segfed.study import ATTACKS_FILE
 from tests.report_samples import write_run
 
 CASES = {"a": 2, "b": 4}
@@ -44,6 +46,30 @@ def report(run):
 def page(run):
     write_report(run)
     return (run / HTML_FILE).read_text()
+
+
+def test_attacks_are_shown_where_somebody_attacked(run, report):
+    row = {"advantage": 0.25, "advantage_low": 0.1, "advantage_high": 0.4, "auc": 0.7}
+    row |= {"auc_low": 0.6, "auc_high": 0.8, "n_members": 9, "n_others": 5}
+    model = {"regime": "local", "arm": "manual", "seed": 0, "train_site": "a", "attack": "loss"}
+    seen = {"exposure": "gradient of one patch", "correlation": 0.6, "chance": 0.1}
+    seen |= {"advantage": 0.5, "advantage_low": 0.3, "advantage_high": 0.7, "psnr_db": 20.0}
+    seen |= {"chance_psnr_db": 12.0, "repeats": 3}
+    content = {
+        "study": "s", "privacy": {}, "seed": 0, "n_bootstrap": 50, "not_attacked": [],
+        "membership": [{**model, "result": row}],
+        "inversion": [{"model": "untrained, seed 0", "result": seen}],
+    }  # fmt: skip
+    (run / ATTACKS_FILE).write_text(json.dumps(content))
+    try:
+        with_attacks = render_html({**report, "attacks": summarize_attacks(run)})
+    finally:
+        (run / ATTACKS_FILE).unlink()
+
+    assert "+0.25 (+0.10 to +0.40)" in with_attacks
+    assert "+0.50 (+0.30 to +0.70)" in with_attacks
+    assert report["attacks"] is None
+    assert "What the models give away" not in render_html(report)
 
 
 class Outline(HTMLParser):

@@ -16,6 +16,7 @@ from segfed.evaluation.federated import (
     worst_site,
 )
 from segfed.evaluation.folders import Evaluation, evaluate_folders, write_evaluation
+from segfed.evaluation.forgetting import Forgetting, forgetting
 from segfed.evaluation.lesions import LesionRule, LesionScores, score_lesions
 from segfed.evaluation.masks import structure_mask
 from segfed.evaluation.overlap import dice, sensitivity, volume_difference_mm3
@@ -54,6 +55,7 @@ __all__ = [
     "Effort",
     "Estimate",
     "Evaluation",
+    "Forgetting",
     "Gain",
     "GapShare",
     "KitsScore",
@@ -75,6 +77,7 @@ __all__ = [
     "dice",
     "evaluate_folders",
     "find_profile",
+    "forgetting",
     "gain",
     "gap_share",
     "generalizability",

@@ -16,6 +16,7 @@ from segfed.report.comparison import compare_arms
 from segfed.report.effort import summarize_effort
 from segfed.report.federation import build_matrix, federated_gain, federation_costs
 from segfed.report.finding import data_statement, describe_finding, report_warnings
+from segfed.report.leakage import summarize_attacks
 from segfed.report.separation import image_separation
 from segfed.report.values import (
     DISTANCE_RANGE_MM,
@@ -107,6 +108,7 @@ def build_report(run_folder: Path) -> dict[str, Any]:
             tolerance_mm=study.settings.evaluation.error_tolerance_mm,
         ),
         "federation": federation_costs(run_folder, study),
+        "attacks": summarize_attacks(run_folder),
         "separation": image_separation(run_folder, study),
         "reference": _reference(study),
         "participants": [site.model_dump(mode="json") for site in study.sites],

@@ -29,6 +29,9 @@ WEIGHTS_FILE = "model.safetensors"
 INPUTS_FILE = "inputs.json"
 """Hashes of everything that the model beside it was made from."""
 
+RANGE_FILE = "input_range.json"
+"""What the training images of the model beside it look like."""
+
 METRICS = ("dice", "surface_dice", "hd95_mm")
 """What every model is scored by; the difference of volumes stands beside it, case by case."""
 

@@ -13,6 +13,7 @@ from segfed.study.agreement import agreement_rows
 from segfed.study.anchoring import anchoring_rows
 from segfed.study.effort import label_rows
 from segfed.study.events import OnEvent, Schedule, StudyChecked, ignore_event
+from segfed.study.input_range import write_input_ranges
 from segfed.study.models import UNTRAINED, ModelId, members_of
 from segfed.study.parallel import default_workers, for_each
 from segfed.study.preflight import check_study
@@ -93,6 +94,7 @@ def run_study(
     schedule = make_schedule(run, only=only)
     on_event(_checked(run, schedule))
     records = _train_all(run, schedule.included)
+    write_input_ranges(run, records)
     compared = records if _compares(settings) else ()
     scored = for_each(run, lambda watched, record: _score(watched, record, records), compared)
     rows = [row for model_rows in scored for row in model_rows]
