@@ -70,6 +70,17 @@ def test_the_lineage_lists_every_image_that_a_model_learned_from(root, tmp_path)
     assert not any(lineage.saw(case.image_sha256) for case in b.split("test"))
 
 
+def test_the_lineage_says_what_the_training_images_look_like(root, tmp_path):
+    for number, model in enumerate((LOCAL_B, ModelId("federated", "manual", 0, "all"))):
+        export_model(root / "run", model, tmp_path / str(number))
+    local, federated = (load_bundle(tmp_path / n).lineage.inputs for n in ("0", "1"))
+
+    assert (local.n_cases, federated.n_cases) == (2, 4)
+    # The samples' voxels are 4 x 5 x 6 mm.
+    assert local.features["coarsest spacing (mm)"] == (6, 6, 6)
+    assert local.features["finest spacing (mm)"] == (4, 4, 4)
+
+
 def test_publishing_makes_a_model_the_current_one_and_keeps_the_earlier(root, tmp_path):
     site = load_site(root / "a")
     export_model(root / "run", LOCAL_B, tmp_path / "bundle")
