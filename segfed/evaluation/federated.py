@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from segfed.evaluation.paired import paired_differences
 from segfed.evaluation.statistics import (
@@ -15,11 +15,16 @@ from segfed.evaluation.statistics import (
     MINIMUM_PAIRED,
     CaseMeans,
     SiteValues,
+    case_parts,
     finite_mean,
     finite_values,
     mean_of_site_means,
+    satterthwaite_half,
     these_sites,
 )
+
+_WIDEST_SHARE = 1e3
+"""Beyond this a share says nothing."""
 
 
 @dataclass(frozen=True)
@@ -133,10 +138,14 @@ def gap_share(
 ) -> GapShare:
     """(federated - local) / (pooled - local), on means of site means, with its interval.
 
-    The cases are resampled within each site, the same ones for all three.
+    The interval holds every share r for which the mean of (federated - local) - r (pooled - local)
+    may be 0, by its t interval on the sites' variances.
 
     Raises:
         CaseError: If the three were not scored on the same cases.
+
+    References:
+        Fieller 1954, https://doi.org/10.1111/j.2517-6161.1954.tb00159.x.
     """
     gap, closed = _on_common_cases(
         paired_differences(local, pooled), paired_differences(local, federated)
@@ -154,10 +163,35 @@ def gap_share(
             reason=f"the gap from local to pooled, {estimate.mean:+.3f} "
             f"[{estimate.ci_low:+.3f}, {estimate.ci_high:+.3f}], may be 0",
         )
-    shares = _resampled_means(closed, seed, n_bootstrap) / _resampled_means(gap, seed, n_bootstrap)
-    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2])
     share = mean_of_site_means(closed) / estimate.mean
-    return GapShare(share=share, ci_low=float(low), ci_high=float(high))
+    low, high = (_share_end(closed, gap, share, sign=sign, level=level) for sign in (-1, 1))
+    if low is None or high is None:
+        return GapShare(None, None, None, reason="the gap may be too small for any share of it")
+    return GapShare(share=share, ci_low=low, ci_high=high)
+
+
+def _share_end(
+    closed: SiteValues, gap: SiteValues, share: float, *, sign: int, level: float
+) -> float | None:
+    """The furthest share on one side that is still compatible; None if there is no end."""
+    sites = list(zip(finite_values(closed).values(), finite_values(gap).values(), strict=True))
+
+    def excess(ratio: float) -> float:
+        """How far 0 lies outside the interval of the difference for this share."""
+        differences = [part - ratio * whole for part, whole in sites]
+        mean = float(np.mean([site.mean() for site in differences]))
+        parts = case_parts(differences)
+        half = satterthwaite_half(parts, level=level) if any(p for p, _ in parts) else 0.0
+        return abs(mean) - half
+
+    step = 0.125
+    while excess(share + sign * step) <= 0:
+        step *= 2
+        if step > _WIDEST_SHARE:
+            return None
+    if excess(share) >= 0:
+        return share  # every case has the same share
+    return float(brentq(excess, share, share + sign * step))
 
 
 def worst_site(cells: Mapping[str, Cell], *, higher_is_better: bool = True) -> str | None:
@@ -191,20 +225,6 @@ def _on_common_cases(first: SiteValues, second: SiteValues) -> tuple[CaseMeans, 
             for site, cases in both.items()
         },
     )
-
-
-def _resampled_means(values: SiteValues, seed: int, n_bootstrap: int) -> NDArray[np.float64]:
-    """Mean of site means in each resample of the cases within their sites, shape (n_bootstrap,).
-
-    From n cases n - 1 are drawn, which gives the mean its right variance (Rao and Wu 1988,
-    https://doi.org/10.1080/01621459.1988.10478591). The same seed draws the same cases.
-    """
-    rng = np.random.default_rng(seed)
-    means = [
-        site[rng.integers(len(site), size=(n_bootstrap, len(site) - 1))].mean(axis=1)
-        for site in finite_values(values).values()
-    ]
-    return np.asarray(np.mean(means, axis=0))
 
 
 def _value(matrix: Matrix, model: str, test_site: str) -> float:

@@ -116,7 +116,7 @@ def these_sites(
     if not (np.isfinite(low) and np.isfinite(high)):
         reason = "too few cases with different scores for an interval that keeps its level"
         return _estimate(values, mean, reason=reason)
-    half = satterthwaite_half(_case_parts(sites.values()), level=level)
+    half = satterthwaite_half(case_parts(sites.values()), level=level)
     interval = (mean - max(high * error, half), mean + max(-low * error, half))
     return _estimate(values, mean, interval=interval)
 
@@ -184,7 +184,7 @@ def new_models(
         return _estimate(averaged, mean, reason=reason)
     # One variance of the overall mean for the seeds, one for each site's cases.
     parts = [(seed_spread(values_by_seed) ** 2 / n_seeds, n_seeds - 1)]
-    parts += _case_parts(sites.values())
+    parts += case_parts(sites.values())
     if not any(part for part, _ in parts):
         return _estimate(averaged, mean, interval=(mean, mean))
     half = satterthwaite_half(parts, level=level)
@@ -266,7 +266,7 @@ def _standard_error(sites: Iterable[Floats]) -> Any:
     return np.sqrt(sum(variances)) / len(variances)
 
 
-def _case_parts(sites: Iterable[Floats]) -> list[tuple[float, int]]:
+def case_parts(sites: Iterable[Floats]) -> list[tuple[float, int]]:
     """What each site's cases add to the variance of the overall mean, with degrees of freedom."""
     arrays = list(sites)
     return [
