@@ -52,7 +52,13 @@ class Agent:
     """
 
     def __init__(
-        self, site: Site, manifest: Manifest, *, device: torch.device, clock: Clock = utc_now
+        self,
+        site: Site,
+        manifest: Manifest,
+        *,
+        device: torch.device,
+        clock: Clock = utc_now,
+        recipient: str | None = None,
     ) -> None:
         """Take the approved study; nothing is read yet.
 
@@ -61,11 +67,14 @@ class Agent:
             manifest: The study that the hospital approved; requests for another are refused.
             device: Where to train.
             clock: Dates the lines of the audit log.
+            recipient: Who gets the answers, for the audit log; None in a simulation.
         """
         self._site = site
         self._manifest = manifest
         self._device = device
-        self._departures = Departures(site.folder, clock)
+        self._departures = Departures(
+            site.folder, clock, recipient or f"study {manifest.study}, simulated on this machine"
+        )
         self._trainer: LocalTrainer | None = None
 
     def answer(self, request: RoundRequest) -> RoundReply:
@@ -78,8 +87,7 @@ class Agent:
             reply = self._run(request)
         except Exception as error:  # noqa: BLE001 - whatever it is, its text must not leave
             raise self._departures.failure(request, error) from None
-        self._departures.reply(request, reply)
-        return reply
+        return self._departures.reply(request, reply)
 
     def _run(self, request: RoundRequest) -> RoundReply:
         """Policy, store, work, allow-list: in this order."""

@@ -19,6 +19,7 @@ from segfed.cli import (
     label,
     model,
     predict,
+    privacy,
     report,
     sample,
     site,
@@ -53,6 +54,7 @@ app.command(name="report")(report.report)
 app.add_typer(model.app, name="model")
 app.command(name="predict")(predict.predict)
 app.command(name="evaluate")(evaluate.evaluate)
+app.add_typer(privacy.app, name="privacy")
 app.add_typer(audit.app, name="audit")
 
 
