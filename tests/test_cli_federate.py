@@ -160,3 +160,9 @@ def test_the_site_s_settings_name_another_socket(tmp_path):
     named = type(site)(site.folder, settings, site.task, site.cases)
 
     assert str(socket_path(named, environment={"XDG_RUNTIME_DIR": "/x"})) == "/run/a.sock"
+
+
+def test_a_study_that_nobody_follows_cannot_be_logged(tmp_path):
+    code, _ = run("submit", tmp_path, tmp_path / "signed.json", "--detach", "--mlflow", "local")
+
+    assert code == 2
