@@ -188,7 +188,7 @@ def _check_arrays(found: Weights, expected: Weights) -> None:
 def _moved(start: NDArray[np.generic], change: NDArray[np.generic]) -> NDArray[np.generic]:
     """Weights moved by a site's change of them, in their own type; the caller checks the result."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(start + change, dtype=start.dtype)
+        return np.asarray(np.add(start, change, dtype=start.dtype))
 
 
 def _check_steps(metrics: dict[str, float], manifest: Manifest) -> None:
