@@ -13,7 +13,7 @@ from segfed.engine import Plan, check_weights, from_bytes, to_bytes
 from segfed.errors import WeightsError
 from segfed.protocol import AgentErrorCode, RoundReply
 
-_TRAIN_METRICS = frozenset({"loss", "seconds", "steps"})
+_TRAIN_METRICS = frozenset({"loss", "seconds", "steps", "epsilon"})
 
 
 def check_egress(reply: RoundReply, *, plan: Plan, network: nn.Module) -> None:

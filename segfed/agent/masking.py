@@ -19,6 +19,8 @@ from segfed.privacy import (
     SiteSession,
     UnmaskReply,
     clip,
+    longest_update,
+    noised,
     round_context,
 )
 from segfed.protocol import AgentErrorCode, Manifest, RoundReply, RoundRequest
@@ -31,14 +33,23 @@ _REPLIES: dict[str, type[Settings]] = {
 }
 
 
-def clipped_update(trained: bytes, base: bytes, *, clip_norm: float) -> bytes:
-    """The difference of two models, shortened to a norm, as safetensors."""
+def clipped_update(trained: bytes, base: bytes, *, clip_norm: float, noise: float = 0.0) -> bytes:
+    """The difference of two models, shortened to a norm, as safetensors.
+
+    Args:
+        trained: The model after training.
+        base: The model before.
+        clip_norm: Longest that the difference may be.
+        noise: Standard deviation of what is then added to each number.
+    """
     before = from_bytes(base)
     difference = {
         name: (tensor.double() - before[name].double()).to(tensor.dtype).numpy()
         for name, tensor in from_bytes(trained).items()
     }
     clipped = clip(difference, norm=clip_norm)
+    if noise:
+        clipped = noised(clipped, std=noise)
     return to_bytes({name: torch.from_numpy(array) for name, array in clipped.items()})
 
 
@@ -55,6 +66,7 @@ def answer_stage(
     site: str,
     state: Path,
     training: StoredTraining | None,
+    n_weights: int,
 ) -> RoundReply:
     """A site's answer in one stage of secure aggregation.
 
@@ -65,6 +77,7 @@ def answer_stage(
         state: File of the session.
         training: What the round's training stored: the clipped update, its cases, its steps and the
             model it started from.
+        n_weights: Numbers in an update.
 
     Raises:
         PrivacyError: If the study aggregates openly, nothing was trained, or the session refuses.
@@ -80,7 +93,6 @@ def answer_stage(
             f"Round {request.round} was to be summed, but the last training here is not of that "
             "round; expected `train` before. The server may ask for it."
         )
-    by_cases = manifest.federation.weighting == "cases"
     session = SiteSession(
         path=state,
         site=site,
@@ -88,8 +100,8 @@ def answer_stage(
             manifest.sha256, request.round, base_sha256=training.base_sha256 if training else ""
         ),
         threshold=rules.threshold,
-        clip_norm=rules.clip_norm,
-        max_count=manifest.federation.max_cases if by_cases else manifest.steps_per_round,
+        clip_norm=longest_update(rules, n_weights=n_weights),
+        max_count=manifest.federation.max_count(steps_per_round=manifest.steps_per_round),
     )
     body = request.weights
     if request.verb == "shares":
@@ -99,7 +111,9 @@ def answer_stage(
     update = training.reply.weights
     if request.verb == "keys":
         return RoundReply(session.begin(body, round_number=request.round, update=update), 0, {})
-    count = training.reply.n_cases if by_cases else int(training.reply.metrics["steps"])
+    count = manifest.federation.count(
+        n_cases=training.reply.n_cases, steps=training.reply.metrics["steps"]
+    )
     masked = session.mask(body, update=load(update), stored=update, count=count)
     return RoundReply(save(masked), 0, {})
 

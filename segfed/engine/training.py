@@ -212,11 +212,10 @@ class LocalTrainer:
 
     def _step(self, pull: ProximalPull | None) -> float:
         """One optimizer step; returns its loss."""
-        rate = self.plan.learning_rate * schedule(self.steps_done, self.total_steps)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        rate = self._set_rate()
         with enough_memory(self.device, otherwise=_ADVICE):
-            images, labels = self._batch()
+            rng = np.random.default_rng((self.seed, self.steps_done))
+            images, labels = self.batch(self.cases, rng=rng)
             value = self._gradients(images, labels)
         if not math.isfinite(value):
             raise TrainingError(
@@ -229,6 +228,19 @@ class LocalTrainer:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), _MAX_GRADIENT_NORM)
         self._optimizer.step()
         return value
+
+    def follow_gradients(self) -> None:
+        """One optimizer step along the gradients that the weights have, taken as they are."""
+        self._set_rate()
+        self._optimizer.step()
+        self.steps_done += 1
+
+    def _set_rate(self) -> float:
+        """Give the optimizer the learning rate of the next step; returns it."""
+        rate = self.plan.learning_rate * schedule(self.steps_done, self.total_steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        return rate
 
     def _gradients(self, images: torch.Tensor, labels: torch.Tensor) -> float:
         """Loss of a batch and its gradients, in as few parts as have fitted into memory so far."""
@@ -263,11 +275,12 @@ class LocalTrainer:
             return None
         return total
 
-    def _batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Augmented images and labels of the next step, on the device."""
-        rng = np.random.default_rng((self.seed, self.steps_done))
+    def batch(
+        self, cases: Sequence[PreparedCase], *, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Augmented images and labels of patches of some cases, on the device."""
         images, labels = draw_batch(
-            self.cases,
+            cases,
             patch_voxels=self.plan.patch_voxels,
             batch_size=self.plan.batch_size,
             rng=rng,

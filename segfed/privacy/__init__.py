@@ -1,7 +1,10 @@
-"""Secure aggregation: sites send sums that nobody can take apart. Light: no torch."""
+"""Secure aggregation, and noise with a budget. Light: no torch."""
 
+from segfed.privacy.accounting import Mechanism, noise_multiplier_for, spent_epsilon, with_noise
+from segfed.privacy.budget import Charge, Limit, charge, read_charges, release
 from segfed.privacy.fixed_point import Arrays, FixedPoint, Numbers, clip, euclidean_norm
 from segfed.privacy.masks import Group, with_masks
+from segfed.privacy.noise import longest_update, noised, share_of_noise
 from segfed.privacy.session import SiteSession, round_context, session_context
 from segfed.privacy.stages import (
     KeyRequest,
@@ -15,10 +18,13 @@ from segfed.privacy.stages import (
 
 __all__ = [
     "Arrays",
+    "Charge",
     "FixedPoint",
     "Group",
     "KeyRequest",
+    "Limit",
     "MaskRequest",
+    "Mechanism",
     "Numbers",
     "PublicKeys",
     "ShareReply",
@@ -26,9 +32,18 @@ __all__ = [
     "SiteSession",
     "UnmaskReply",
     "UnmaskRequest",
+    "charge",
     "clip",
     "euclidean_norm",
+    "longest_update",
+    "noise_multiplier_for",
+    "noised",
+    "read_charges",
+    "release",
     "round_context",
     "session_context",
+    "share_of_noise",
+    "spent_epsilon",
     "with_masks",
+    "with_noise",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from segfed.dp_rules import statement
 from segfed.engine import Lineage
 from segfed.sites import Task
 from segfed.study.records import ModelRecord, StudyRecord
@@ -46,7 +47,20 @@ cases.
 ## Limits
 
 {LIMITS} Figures about it are in the study's report. {_LINEAGE}
+
+{_privacy(study, model)}
 """
+
+
+def _privacy(study: StudyRecord, model: ModelRecord) -> str:
+    """What the weights may tell of those whose data trained them."""
+    rules = study.settings.privacy.differential_privacy
+    if rules is None or model.epsilon is None:
+        return (
+            "It was trained without noise: whoever has the weights may be able to tell something "
+            "about single training cases."
+        )
+    return "\n".join(statement(rules, epsilon=model.epsilon))
 
 
 def fine_tune_card(
