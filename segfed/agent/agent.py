@@ -105,7 +105,6 @@ class Agent:
             site=self._site.name,
             state=folder / f"{self._manifest.sha256[:16]}.json",
             training=stored_training(self._jobs, request.round),
-            n_weights=sum(tensor.numel() for tensor in self._network.state_dict().values()),
         )
         check_stage_egress(reply, request, network=self._network)
         return reply

@@ -66,7 +66,6 @@ def answer_stage(
     site: str,
     state: Path,
     training: StoredTraining | None,
-    n_weights: int,
 ) -> RoundReply:
     """A site's answer in one stage of secure aggregation.
 
@@ -77,7 +76,6 @@ def answer_stage(
         state: File of the session.
         training: What the round's training stored: the clipped update, its cases, its steps and the
             model it started from.
-        n_weights: Numbers in an update.
 
     Raises:
         PrivacyError: If the study aggregates openly, nothing was trained, or the session refuses.
@@ -93,6 +91,7 @@ def answer_stage(
             f"Round {request.round} was to be summed, but the last training here is not of that "
             "round; expected `train` before. The server may ask for it."
         )
+    update = training.reply.weights if training else b""
     session = SiteSession(
         path=state,
         site=site,
@@ -100,7 +99,7 @@ def answer_stage(
             manifest.sha256, request.round, base_sha256=training.base_sha256 if training else ""
         ),
         threshold=rules.threshold,
-        clip_norm=longest_update(rules, n_weights=n_weights),
+        clip_norm=longest_update(rules, n_weights=_n_numbers(update)),
         max_count=manifest.federation.max_count(steps_per_round=manifest.steps_per_round),
     )
     body = request.weights
@@ -108,7 +107,6 @@ def answer_stage(
         return RoundReply(session.share(body), 0, {})
     if request.verb == "unmask" or training is None:
         return RoundReply(session.unmask(body), 0, {})
-    update = training.reply.weights
     if request.verb == "keys":
         return RoundReply(session.begin(body, round_number=request.round, update=update), 0, {})
     count = manifest.federation.count(
@@ -116,6 +114,11 @@ def answer_stage(
     )
     masked = session.mask(body, update=load(update), stored=update, count=count)
     return RoundReply(save(masked), 0, {})
+
+
+def _n_numbers(update: bytes) -> int:
+    """How many numbers an update holds; none where it is empty."""
+    return sum(array.size for array in load(update).values()) if update else 0
 
 
 def check_stage_egress(reply: RoundReply, request: RoundRequest, *, network: nn.Module) -> None:
