@@ -1,7 +1,7 @@
 """What a privacy budget costs in Dice: the four hippocampus sites, one federation for each budget.
 
     python benchmarks/differential_privacy.py RESULTS.jsonl [--data FOLDER] [--seeds 0 1]
-        [--epsilons inf 64 16 8 4 2] [--rounds 4] [--steps 10] [--sampling-rate 0.5]
+        [--epsilons inf 64 16 8 4 2] [--rounds 4] [--steps 15] [--sampling-rate 0.25]
     python benchmarks/differential_privacy.py RESULTS.jsonl --summary [--plot FILE.svg]
 
 Everything is the product's own: agents, their budgets, Flower's messages in one process. Sites are
@@ -47,8 +47,15 @@ from segfed.sites.imports import DataFormat, import_data_set
 
 SITES = {"north": 100, "east": 50, "south": 30, "west": 20}
 DELTA, CLIP_NORM = 1e-4, 0.3
-NETWORK: dict[str, Any] = {"features": (4, 8), "deep_supervision": False, "batch_size": 1}
-"""A patient's whole crop is one patch."""
+NETWORK: dict[str, Any] = {
+    "features": (8, 16),
+    "stem_stride": 1,
+    "spacing_mm": (2.0, 2.0, 2.0),
+    "patch_voxels": (20, 28, 20),
+    "deep_supervision": False,
+    "batch_size": 1,
+}
+"""A patient's whole crop is one patch, on voxels of 2 mm."""
 
 CPU = torch.device("cpu")
 
@@ -205,8 +212,8 @@ def main() -> None:
         "--epsilons", type=float, nargs="+", default=[math.inf, 64.0, 16.0, 8.0, 4.0, 2.0]
     )
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--sampling-rate", type=float, default=0.5)
+    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--sampling-rate", type=float, default=0.25)
     parser.add_argument("--summary", action="store_true")
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from segfed.engine.batches import draw_patches, training_batch
 from segfed.engine.cache import PreparedCase
 from segfed.engine.device import enough_memory, mixed_precision
 from segfed.engine.loss import loss_at_scales
-from segfed.engine.training import LocalTrainer, ProximalPull
+from segfed.engine.proximal import ProximalPull
+from segfed.engine.training import LocalTrainer
 from segfed.privacy.noise import RandomBytes, drawn, normal
 
 _ADVICE = "Lower patch_voxels, batch_size or features in the plan, or use a GPU with more memory."
@@ -115,7 +117,8 @@ def _patient_gradients(
     trainer: LocalTrainer, cases: Sequence[PreparedCase], *, rng: np.random.Generator
 ) -> list[torch.Tensor]:
     """The gradients of one patient's loss, over a batch of patches of this patient alone."""
-    images, labels = trainer.batch(cases, rng=rng)
+    patches = draw_patches(cases, trainer.plan, rng=rng, device=trainer.device)
+    images, labels = training_batch(patches, trainer.plan, trainer.network, device=trainer.device)
     with mixed_precision(trainer.device):
         scales = trainer.network.at_scales(images)
     loss = loss_at_scales(scales, labels, structures=trainer.plan.structures.values())
