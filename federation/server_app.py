@@ -20,7 +20,7 @@ from federation.run_folder import (
 from federation.server_optimizer import GlobalModel
 from federation.strategy import CheckedRounds
 from segfed.errors import BudgetError, FederationError
-from segfed.protocol import MANIFEST_KEY, Manifest, RoundRecord
+from segfed.protocol import MANIFEST_KEY, Manifest, RoundRecord, record_heads
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +68,9 @@ def make_server_app(
             model = GlobalModel(read_weights(initial_weights))
         rounds = CheckedRounds(grid, manifest, site_names=site_names, spool=out / "spool")
         while not is_finished(manifest, records):
+            head = record_heads(records)[-1]
             try:
-                model, record = rounds.run(len(records) + 1, model)
+                model, record = rounds.run(len(records) + 1, model, server_head=head)
             except BudgetError as error:
                 if not records:
                     raise

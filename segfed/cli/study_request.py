@@ -13,7 +13,7 @@ from segfed.dp_rules import statement
 from segfed.files import sha256_json
 from segfed.privacy import Mechanism, spent_epsilon
 from segfed.protocol import Arm, Manifest
-from segfed.rules import PrivacyRules
+from segfed.rules import FederationRules, PrivacyRules
 from segfed.sites import Site
 
 _SHOWN = {"study", "task", "arm", "train_split", "rounds", "steps_per_round", "bundle_sha256"}
@@ -43,7 +43,8 @@ def _rows(site: Site, manifest: Manifest, *, signed_by: str | None) -> Iterator[
     yield "task", f"{manifest.task} (this site: {site.task.name})"
     yield "labels", _labels(site, manifest)
     yield "rounds", f"{manifest.rounds} of {manifest.steps_per_round} optimizer steps each"
-    yield "leaves the site", f"{_numbers(manifest.privacy)}, and {_departing(manifest.privacy)}"
+    numbers, weights = _numbers(manifest.privacy), _departing(manifest.privacy)
+    yield "leaves the site", f"{numbers}, and {weights}{_compressed(manifest.federation)}"
     yield from _promises(manifest)
     yield "code (declared)", manifest.bundle_sha256 or "not stated"
     content = manifest.model_dump(mode="json")
@@ -86,6 +87,13 @@ def _departing(rules: PrivacyRules) -> str:
             "masked"
         )
     return "weights: as trained, neither clipped nor noised nor masked"
+
+
+def _compressed(rules: FederationRules) -> str:
+    """What is rounded off before the weights leave."""
+    if rules.compression == "none":
+        return ""
+    return f"; what travels is their change, rounded to {rules.compression}"
 
 
 def _departing_noised(rules: PrivacyRules) -> str:

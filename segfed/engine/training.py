@@ -14,7 +14,7 @@ import torch
 
 from segfed.engine.batches import Patches, draw_patches, training_batch
 from segfed.engine.cache import PreparedCase
-from segfed.engine.device import enough_memory, place
+from segfed.engine.device import enough_memory, place, reused_memory
 from segfed.engine.gradients import BatchGradients
 from segfed.engine.network import UNet
 from segfed.engine.optimizer import load_optimizer, make_optimizer, optimizer_tensors, schedule
@@ -174,7 +174,7 @@ class LocalTrainer:
             torch.cuda.reset_peak_memory_stats(self.device)
         pull = ProximalPull(self.network, proximal_mu) if proximal_mu else None
         losses: list[float] = []
-        with ThreadPoolExecutor(max_workers=1) as ahead:
+        with reused_memory(self.device), ThreadPoolExecutor(max_workers=1) as ahead:
             # What a step draws depends on its number alone, not on when it is drawn.
             drawn = ahead.submit(self._draw, self.steps_done)
             for _ in range(steps):

@@ -1,7 +1,10 @@
-"""Secure aggregation, and noise with a budget. Light: no torch."""
+"""What of an update leaves a site: sums that nobody can take apart, noised with a budget, or fewer
+bytes. No torch.
+"""
 
 from segfed.privacy.accounting import Mechanism, noise_multiplier_for, spent_epsilon, with_noise
 from segfed.privacy.budget import Charge, Limit, charge, read_charges, release
+from segfed.privacy.compression import Method, compress, compressed_form, decompress, method_of
 from segfed.privacy.fixed_point import Arrays, FixedPoint, Numbers, clip, euclidean_norm
 from segfed.privacy.masks import Group, with_masks
 from segfed.privacy.noise import longest_update, noised, share_of_noise
@@ -25,6 +28,7 @@ __all__ = [
     "Limit",
     "MaskRequest",
     "Mechanism",
+    "Method",
     "Numbers",
     "PublicKeys",
     "ShareReply",
@@ -34,8 +38,12 @@ __all__ = [
     "UnmaskRequest",
     "charge",
     "clip",
+    "compress",
+    "compressed_form",
+    "decompress",
     "euclidean_norm",
     "longest_update",
+    "method_of",
     "noise_multiplier_for",
     "noised",
     "read_charges",

@@ -48,6 +48,9 @@ class Policy(Settings):
 
     maximum_delta: Annotated[float, Field(gt=0, lt=0.1)] = 1e-5
 
+    scan_marks: bool = False
+    """Whether keyed hashes of single scans may be handed over, to find the same scan elsewhere."""
+
 
 class ReadingSettings(Settings):
     """How the label server watches over readers."""
