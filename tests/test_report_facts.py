@@ -236,7 +236,7 @@ def test_clipping_and_masks_alone_are_never_called_differential_privacy(run, rep
     study = read_study(run)
     settings = study.settings.model_copy(update={"privacy": rules})
     shown = study.model_copy(update={"settings": settings})
-    card = model_card(shown, shown.models[-1]).lower()
+    card = model_card(shown, shown.models[-1], ()).lower()
 
     for text in (said, card):
         assert "differential" not in text
@@ -253,7 +253,7 @@ def test_the_model_card_states_what_the_weights_cost_in_privacy(run):
     settings = study.settings.model_copy(update={"privacy": privacy})
     noised = study.models[-1].model_copy(update={"epsilon": 7.25})
 
-    card = model_card(study.model_copy(update={"settings": settings}), noised)
+    card = model_card(study.model_copy(update={"settings": settings}), noised, ())
 
     assert "unit one training patient of one site: (epsilon, delta) = (7.25, 1e-05)" in card
     assert "noise multiplier 1.5" in card

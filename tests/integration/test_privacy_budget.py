@@ -28,7 +28,7 @@ from tests.integration.test_agent_process import agent_process
 from tests.socket_samples import short_folder
 
 DELTA = 1e-2
-STEPS = 40
+STEPS = 25
 """Of a round: seconds on any machine, long enough to be killed in."""
 
 
