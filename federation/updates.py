@@ -18,7 +18,7 @@ from segfed.protocol import AgentError, AgentErrorCode, Manifest
 from segfed.rules import FederationRules
 
 _DICE = "dice_"
-_DECLARED_METRICS = frozenset({"loss", "seconds", "steps"})
+_DECLARED_METRICS = frozenset({"loss", "seconds", "steps", "epsilon"})
 
 # A reply may carry metrics and Flower's headers beside the arrays, but not a second model.
 _SPARE_BYTES = 1_000_000
@@ -44,7 +44,7 @@ class SiteUpdate:
 
     def count(self, rules: FederationRules) -> int:
         """What the update is weighted by."""
-        return self.n_cases if rules.weighting == "cases" else int(self.metrics["steps"])
+        return rules.count(n_cases=self.n_cases, steps=self.metrics["steps"])
 
 
 def believed_counts(updates: Collection[SiteUpdate], rules: FederationRules) -> dict[str, int]:
@@ -222,3 +222,8 @@ def meaning(code: int) -> str:
     """What an error code says; a code that is not ours says nothing more."""
     known = code in set(AgentErrorCode)
     return str(AgentError(AgentErrorCode(code))) if known else f"the site failed (code {code})"
+
+
+def is_budget_spent(reason: str) -> bool:
+    """Whether a site was dropped because its privacy budget is spent."""
+    return meaning(AgentErrorCode.BUDGET_SPENT) in reason

@@ -83,6 +83,20 @@ def test_a_hospital_sees_what_a_study_wants_before_it_decides(asked):
             {"clip_norm": 2.5, "secure_aggregation": True, "threshold": 3},
             "clipped to the norm 2.5 and masked: the server sees the sum over at least 3 sites",
         ),
+        (
+            {
+                "differential_privacy": {
+                    "unit": "patient",
+                    "epsilon": 8.0,
+                    "delta": 1e-2,
+                    "clip_norm": 1.0,
+                    "noise_multiplier": 5.0,
+                }
+            },
+            # By hand for 6 full-batch steps: rho = 6 / (2 x 25) = 0.12, and about
+            # rho + 2 sqrt(rho ln(100)) = 1.6; Opacus' conversion is a little tighter.
+            "unit one training patient of one site: (epsilon, delta) = (1.",
+        ),
     ],
 )
 def test_a_hospital_sees_in_what_form_its_weights_leave(asked, tmp_path, privacy, expected):
