@@ -124,6 +124,24 @@ def test_a_request_to_stop_ends_the_block_quietly(number):
         signal.pause()
 
 
+def test_what_is_due_each_day_is_done_at_once_and_every_day(tmp_path, story, monkeypatch):
+    monkeypatch.setattr(module, "_DAY_SECONDS", 0.05)
+    days = []
+
+    def count():
+        days.append(len(days))
+        if len(days) == 3:
+            raise KeyboardInterrupt
+
+    with (
+        until_told_to_stop(),
+        Supervisor([program(tmp_path, LASTING)], say=story.append) as supervisor,
+    ):
+        supervisor.run(each_day=count)
+
+    assert days == [0, 1, 2]
+
+
 def test_pauses_grow_to_a_limit(monkeypatch):
     monkeypatch.undo()
 

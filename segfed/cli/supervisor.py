@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from rich.text import Text
 
@@ -21,6 +22,7 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0
 # A program that ran so long had started well: what ended it is new.
 _WELL_SECONDS = 60.0
 _LOOK_SECONDS = 0.25
+_DAY_SECONDS = 86_400.0
 _GRACE_SECONDS = 15.0
 _LAST_BYTES, _LONGEST_WORDS = 8192, 300
 
@@ -89,9 +91,17 @@ class Supervisor:
             if running.process is None and time.monotonic() >= running.due:
                 self._start(running)
 
-    def run(self) -> None:
-        """Look again and again; never returns."""
+    def run(self, *, each_day: Callable[[], None]) -> NoReturn:
+        """Look again and again.
+
+        Args:
+            each_day: Called at once, and every 24 hours from then on.
+        """
+        due = time.monotonic()
         while True:
+            if time.monotonic() >= due:
+                each_day()
+                due += _DAY_SECONDS
             self.look()
             time.sleep(_LOOK_SECONDS)
 
