@@ -109,8 +109,8 @@ def expiry_warning(kit: ServerKit, *, now: datetime) -> str | None:
         return None
     expires = "expires" if kit.expires > now else "expired"
     return (
-        f"The server's certificate {expires} at {kit.expires:%Y-%m-%d %H:%M} UTC, and then no site "
-        "gets in: run `segfed federate provision` again, and restart the server."
+        f"The server's certificate {expires} at {kit.expires:%Y-%m-%d %H:%M} UTC; from then on no "
+        "site gets in: run `segfed federate provision` again, and restart the server."
     )
 
 
@@ -124,7 +124,7 @@ def renewal_reminder(kit: SiteKit, *, now: datetime) -> str | None:
     return (
         "The certificate that the server had when this kit was made is good until "
         f"{kit.expires:%Y-%m-%d %H:%M} UTC: ask its operator whether `segfed federate provision` "
-        "has renewed it. This kit stays good."
+        "has renewed it. This kit stays good; a new one names the new day."
     )
 
 
