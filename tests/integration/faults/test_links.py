@@ -111,7 +111,7 @@ def test_a_link_that_is_cut_beyond_the_deadline_costs_that_site_its_round(
     done = disturbed_in_round(federation, study, number=2, disturb=cut_at_work)
 
     assert done.returncode == 0, done.stderr
-    assert rounds_done(federation, study)[1].dropped == {"north": "train: no reply"}
+    assert list(rounds_done(federation, study)[1].dropped) == ["north"]
     alone = simulated_weights(tmp_path / "simulated", study, sites=SITES, unheard={"north": {2}})
     assert final_weights(federation, study) == alone
 
