@@ -60,13 +60,12 @@ def test_a_slow_link_that_breaks_again_and_again_changes_nothing(federation, nor
     study = signed_study(federation, name="breaks", rounds=2, steps_per_round=STEPS)
     north.delay_seconds, north.bytes_per_second = 0.1, 200_000.0
 
-    def break_at_work():
-        until_trains(federation, "north", number=1)
-        for _ in range(3):
-            time.sleep(2)
-            north.reset()
+    def break_it():
+        north.reset()
+        time.sleep(2)
+        return rounds_done(federation, study)
 
-    done = disturbed_in_round(federation, study, number=1, disturb=break_at_work)
+    done = disturbed_in_round(federation, study, number=1, disturb=lambda: until(break_it))
 
     assert done.returncode == 0, done.stderr
     assert [record.dropped for record in rounds_done(federation, study)] == [{}, {}]
