@@ -62,6 +62,18 @@ def test_a_program_may_have_a_better_line_than_its_last(tmp_path, story):
     assert "node ended with exit code 1 (details = no such key); it starts again in 0 s." in story
 
 
+def test_a_program_that_says_that_it_no_longer_works_is_started_again(tmp_path, story):
+    code = "import sys, time; print('heart'); sys.stdout.flush(); time.sleep(0.4); "
+    code += "print('beat stops'); print('details = full', flush=True); time.sleep(300)"
+    ailing = dataclasses.replace(program(tmp_path, code), reason="details =", ill="beat stops")
+
+    with Supervisor([ailing], say=story.append) as supervisor:
+        until(lambda: supervisor.look() or output(ailing).count("heart") >= 2)
+
+    ended = "node ended with exit code -9 (details = full); it starts again in 0 s."
+    assert [text for text in story if "ended" in text] == [ended]
+
+
 def test_an_earlier_run_does_not_speak_for_a_later_one(tmp_path, story):
     silent = program(tmp_path, "raise SystemExit(1)")
     silent.log.parent.mkdir()

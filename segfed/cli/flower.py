@@ -26,6 +26,11 @@ from segfed.protocol import SERVER_FOLDER_VARIABLE, SOCKET_KEY
 REASON = "details ="
 """Begins the line of a program's log that says why its call to another one failed."""
 
+HEART_STOPPED = "in send_node_heartbeat"
+"""Stands in a node's log, as part of a traceback, once it has stopped to tell the server that it is
+there: Flower does not begin again after an answer that it did not expect, as of a server whose disk
+is full. Such a node goes on to call, and the server takes it for away until it starts anew."""
+
 _PROGRAMS = Path(sys.executable).parent
 _CONNECTION = "segfed"
 _LOOPBACK = "127.0.0.1"

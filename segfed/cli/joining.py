@@ -112,6 +112,7 @@ def _node(
         flower.environment(home),
         logs / "node.log",
         reason=flower.REASON,
+        ill=flower.HEART_STOPPED,
     )
 
 
