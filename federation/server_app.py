@@ -19,7 +19,7 @@ from federation.run_folder import (
 from federation.server_optimizer import GlobalModel
 from federation.strategy import CheckedRounds
 from segfed.errors import FederationError
-from segfed.protocol import MANIFEST_KEY, Manifest, RoundRecord
+from segfed.protocol import MANIFEST_KEY, Manifest, RoundRecord, record_heads
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,8 @@ def make_server_app(
             model = GlobalModel(read_weights(initial_weights))
         rounds = CheckedRounds(grid, manifest, site_names=site_names, spool=out / "spool")
         while not is_finished(manifest, records):
-            model, record = rounds.run(len(records) + 1, model)
+            head = record_heads(records)[-1]
+            model, record = rounds.run(len(records) + 1, model, server_head=head)
             records.append(record)
             save_round(out, manifest, records=records, model=model)
             on_round(record)

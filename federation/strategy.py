@@ -68,18 +68,21 @@ class CheckedRounds:
             grid, site_names=site_names, rules=self._rules, clock=self._clock
         )
 
-    def run(self, round_number: int, model: GlobalModel) -> tuple[GlobalModel, RoundRecord]:
+    def run(
+        self, round_number: int, model: GlobalModel, *, server_head: str = ""
+    ) -> tuple[GlobalModel, RoundRecord]:
         """The next global model, and what the round brought.
 
         Args:
             round_number: Counted from 1 over the whole study.
             model: What the round before left.
+            server_head: Head of the record of the rounds before; every site is told.
 
         Raises:
             FederationError: If too few sites sent an update that may count.
         """
         started = self._clock.now()
-        notes = RoundNotes(self._sites)
+        notes = RoundNotes(self._sites, server_head=server_head)
         combine = (
             self._combine_masked
             if self._manifest.privacy.secure_aggregation
@@ -96,6 +99,7 @@ class CheckedRounds:
             seconds=self._clock.now() - started,
             dropped=notes.dropped,
             suspects=notes.suspects,
+            audit_heads=dict(sorted(notes.audit_heads.items())),
         )
 
     def _combine_openly(
@@ -240,6 +244,7 @@ class CheckedRounds:
                 manifest_sha256=self._manifest.sha256,
                 round_number=round_number,
                 node_id=node_id,
+                server_head=notes.server_head,
             )
             for site, node_id in nodes.items()
             if site in sites
@@ -262,6 +267,7 @@ class CheckedRounds:
                 manifest_sha256=self._manifest.sha256,
                 round_number=round_number,
                 node_id=nodes[site],
+                server_head=notes.server_head,
             )
             for site, body in bodies.items()
             if site in nodes

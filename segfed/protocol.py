@@ -6,11 +6,12 @@ Weights travel as safetensors bytes, everything else as JSON; nothing is ever un
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Self, get_args
+from typing import Annotated, Any, Literal, Protocol, Self, TypeGuard, get_args
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -24,6 +25,9 @@ PROTOCOL_VERSION = 1
 
 SUPPORTED_VERSIONS = (PROTOCOL_VERSION,)
 """Versions of the agent's socket that this release speaks; the newest common one is used."""
+
+_FIRST_HEAD = "0" * 64
+_HEAD = re.compile(r"[0-9a-f]{64}")
 
 SERVER_FOLDER_VARIABLE = "SEGFED_SERVER_FOLDER"
 """The folder of a federation's server, in the environment of the processes that it starts."""
@@ -40,6 +44,7 @@ Arm = Literal["manual", "assisted"]
 ArmChoice = Literal["manual", "assisted", "mixed"]
 """Which labels a training takes; ``mixed`` takes one of either arm for each case."""
 
+Engine = Literal["in-process", "ray"]
 Split = Literal["warmup", "train", "validation", "test"]
 Stage = Literal["keys", "shares", "mask", "unmask"]
 """Stages of secure aggregation, in order, between ``train`` and ``validate``."""
@@ -107,6 +112,10 @@ class RoundRequest:
     ttl_seconds: float = field(default=math.inf, compare=False)
     """How long somebody waits for the reply; no part of the key."""
 
+    server_head: str = field(default="", compare=False)
+    """Head of the server's own record, which the site notes; no part of the key. Empty where the
+    server keeps none."""
+
     @property
     def job_id(self) -> str:
         """Hash of the job's key."""
@@ -133,6 +142,10 @@ class RoundReply:
 
     A value that the site's policy withholds, or that is not a number, is left out.
     """
+
+    audit_head: str = field(default="", compare=False)
+    """Head of the site's audit log with this reply in it: set as it leaves, and never stored, so
+    that the same reply sent twice has two."""
 
 
 class AgentErrorCode(IntEnum):
@@ -198,6 +211,12 @@ class JobAnswer(Settings):
     n_cases: int = 0
     metrics: dict[str, float] = Field(default_factory=dict)
     weights_bytes: int = 0
+    audit_head: str = ""
+
+
+def is_head(value: object) -> TypeGuard[str]:
+    """Whether something from outside can be the head of a chain: 64 hexadecimal digits."""
+    return isinstance(value, str) and _HEAD.fullmatch(value) is not None
 
 
 def common_version(offered: Iterable[int]) -> int:
@@ -238,7 +257,12 @@ class FederationJob(Settings):
 
     device: str = "auto"
     threads: Annotated[int, Field(ge=1)] | None = None
-    """Threads that compute on the CPU; as many as there are cores unless stated."""
+    """Threads that compute on the CPU; as many as there are cores unless stated, and with the
+    engine ``ray`` one for each site that trains."""
+
+    engine: Engine = "in-process"
+    """Who runs the sites: one process, one after the other, or Flower's Ray engine, side by side
+    on all cores or GPUs."""
 
 
 class ServerJob(Settings):
@@ -320,6 +344,22 @@ class RoundRecord(Settings):
 
     suspects: dict[str, str] = Field(default_factory=dict)
     """Sites whose update looked wrong beside the others', and why: a reason to ask, no proof."""
+
+    audit_heads: dict[str, str] = Field(default_factory=dict)
+    """Per site, the head of its audit log as the last reply of the round stated it."""
+
+
+def record_heads(records: Iterable[RoundRecord]) -> tuple[str, ...]:
+    """Heads of the server's record after none, one, two, … of its rounds.
+
+    Each is the SHA-256 of the one before and the round's canonical JSON without what has its
+    default, so that the fields of later versions change no head of an older run.
+    """
+    heads = [_FIRST_HEAD]
+    for record in records:
+        content = record.model_dump(mode="json", exclude_defaults=True)
+        heads.append(sha256_json([heads[-1], content]))
+    return tuple(heads)
 
 
 class FederationState(Settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -38,6 +39,9 @@ def test_an_approved_study_is_served_and_another_is_refused_in_the_audit_log(tmp
     assert refused.value.code == AgentErrorCode.UNKNOWN_STUDY
     served, error = read_audit(site.folder / AUDIT_FILE)
     assert (served.kind, error.kind) == ("validate", "error 1002")
+    assert re.fullmatch("study beans, server of owner [(]key [0-9a-f]{16}[)]", served.recipient)
+    assert error.recipient is None
+    assert reply.audit_head == served.hash
     assert error.manifest_sha256 == other.sha256
 
 

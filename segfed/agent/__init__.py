@@ -4,6 +4,7 @@ from segfed.agent.agent import Agent
 from segfed.agent.approval import approved_studies, decide
 from segfed.agent.audit import AUDIT_FILE, AuditEntry, read_audit
 from segfed.agent.resident import ResidentAgent
+from segfed.agent.shared_history import SharedHistory, shared_history
 from segfed.agent.signing import (
     SignedManifest,
     check_signature,
@@ -19,6 +20,7 @@ __all__ = [
     "Agent",
     "AuditEntry",
     "ResidentAgent",
+    "SharedHistory",
     "SignedManifest",
     "approved_studies",
     "check_signature",
@@ -27,6 +29,7 @@ __all__ = [
     "read_audit",
     "read_owner_key",
     "read_signed",
+    "shared_history",
     "sign",
     "trust",
 ]

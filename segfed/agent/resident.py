@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from segfed.agent.agent import Agent
-from segfed.agent.approval import approved_manifest
+from segfed.agent.approval import approved_manifest, recipient_of
 from segfed.agent.audit import Clock, utc_now
 from segfed.agent.departures import Departures
 from segfed.agent.policy import check_request
@@ -62,6 +62,12 @@ class ResidentAgent:
         site = load_site(self._folder)
         if self._warm is None or self._warm[:2] != (site, manifest):
             self._warm = None  # its network's memory is needed for the next
-            agent = Agent(site, manifest, device=self._device, clock=self._clock)
+            agent = Agent(
+                site,
+                manifest,
+                device=self._device,
+                clock=self._clock,
+                recipient=recipient_of(self._folder, manifest_sha256),
+            )
             self._warm = (site, manifest, agent)
         return self._warm

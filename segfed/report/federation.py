@@ -10,6 +10,7 @@ from typing import Any
 
 from segfed.evaluation import (
     convergence_score,
+    forgetting,
     gain,
     gap_share,
     generalizability,
@@ -95,6 +96,7 @@ def _costs(folder: Path) -> dict[str, Any]:
             for site, reason in record.dropped.items()
         ],
         "suspects": _suspects(rounds),
+        "forgetting": [asdict(found) for found in forgetting(rounds)],
         "convergence": [
             {
                 "round": record.round,
