@@ -9,6 +9,7 @@ from statistics import median
 
 import numpy as np
 from flwr.app import Message, MetricRecord
+from flwr.common.constant import ErrorCode
 from numpy.typing import NDArray
 
 from federation.messages import ARRAYS, METRICS, N_CASES, Weights, content_bytes, read_arrays
@@ -219,7 +220,9 @@ def _read_metrics(record: MetricRecord, structures: Collection[str]) -> dict[str
 
 
 def meaning(code: int) -> str:
-    """What an error code says; a code that is not ours says nothing more."""
+    """What an error code says; but for one, a code that is not ours says nothing more."""
+    if code == ErrorCode.NODE_UNAVAILABLE:
+        return "the site's node went away"
     known = code in set(AgentErrorCode)
     return str(AgentError(AgentErrorCode(code))) if known else f"the site failed (code {code})"
 
