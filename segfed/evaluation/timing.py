@@ -125,9 +125,9 @@ def _fit_mixed(
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             fit = model.fit(reml=True)
+            mean, error = float(fit.fe_params[0]), float(fit.bse_fe[0])
     except (np.linalg.LinAlgError, ValueError):
         return None
-    mean, error = float(fit.fe_params[0]), float(fit.bse_fe[0])
     return (mean, error) if fit.converged and math.isfinite(error) and error > 0 else None
 
 
