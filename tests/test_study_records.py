@@ -53,3 +53,18 @@ def test_a_table_of_another_version_is_refused_with_its_columns(tmp_path):
 
     with pytest.raises(ConfigError, match=r"begins with the columns \['regime', 'value'\]"):
         read_scores(tmp_path / "scores.csv")
+
+
+def test_labels_of_a_run_from_before_some_columns_were_written_can_be_read(tmp_path):
+    label = LabelRow(
+        "a", "1", "manual", "ann", "manual", "1" * 64, "2" * 64, None, None, 60.0, None, None,
+        None, None, period=2, proposal_dice=0.9, reference="bob", reference_dice=0.8,
+    )  # fmt: skip
+    write_rows(tmp_path / "labels.csv", [label], LabelRow)
+    lines = (tmp_path / "labels.csv").read_text().splitlines()
+    old = "\n".join(",".join(line.split(",")[:14]) for line in lines) + "\n"
+    (tmp_path / "old.csv").write_text(old)
+
+    assert read_labels(tmp_path / "labels.csv") == (label,)
+    (earlier,) = read_labels(tmp_path / "old.csv")
+    assert (earlier.active_seconds, earlier.period, earlier.reference_dice) == (60.0, None, None)

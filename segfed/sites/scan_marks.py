@@ -144,8 +144,9 @@ def _icosahedron() -> NDArray[np.float64]:
     golden = (1 + 5**0.5) / 2
     half = [(0, 1, golden), (0, 1, -golden), (1, golden, 0), (1, -golden, 0), (golden, 0, 1),
             (-golden, 0, 1)]  # fmt: skip
-    both = [sign * np.array(vertex) for vertex in half for sign in (1, -1)]
-    return np.array(both) / np.hypot(1, golden)
+    both = np.array([sign * np.array(vertex) for vertex in half for sign in (1, -1)], dtype=float)
+    directions: NDArray[np.float64] = both / np.hypot(1, golden)
+    return directions
 
 
 _DIRECTIONS = _icosahedron()
