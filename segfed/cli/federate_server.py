@@ -81,6 +81,11 @@ def submit(
     from segfed.cli.submission import submit as start
     from segfed.study.tracking import track_federation
 
+    if detach and mlflow is not None:
+        raise typer.BadParameter(
+            "MLflow is told by who follows the study, and --detach follows none: leave out one.",
+            param_hint="--mlflow",
+        )
     signed = read_signed(study)
     folder = start(kit, signed, resume=resume, say=say)
     rounds = signed.manifest.rounds
