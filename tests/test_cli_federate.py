@@ -14,6 +14,7 @@ from segfed.cli import console, main
 from segfed.cli.agent_process import socket_path
 from segfed.cli.federation_code import code_sha256
 from segfed.cli.main import app
+from segfed.errors import FederationError
 from segfed.rules import PrivacyRules
 from segfed.sites import AgentSettings
 from tests.agent_samples import bean_manifest, labelled_site, make_owner, trust
@@ -174,3 +175,18 @@ def test_the_site_s_settings_name_another_socket(tmp_path):
     named = type(site)(site.folder, settings, site.task, site.cases)
 
     assert str(socket_path(named, environment={"XDG_RUNTIME_DIR": "/x"})) == "/run/a.sock"
+
+
+def test_a_study_that_nobody_follows_cannot_be_logged(tmp_path):
+    code, _ = run("submit", tmp_path, tmp_path / "signed.json", "--detach", "--mlflow", "local")
+
+    assert code == 2
+
+
+def test_a_simulation_of_one_site_is_refused(tmp_path):
+    arguments = ["federate", "simulate", "study.json", "north", "--out", str(tmp_path / "run")]
+
+    done = CliRunner().invoke(app, arguments)
+
+    assert isinstance(done.exception, FederationError)
+    assert "expected two or more" in str(done.exception)
