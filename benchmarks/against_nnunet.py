@@ -131,7 +131,7 @@ def check_same_network(about: dict[str, Any], plan: Plan) -> None:
 
 
 def floor_seconds(plan: Plan) -> float:
-    """Seconds that a step would take if all of it ran like the largest convolution forward."""
+    """Processor seconds of a step, if all of it ran like the largest convolution forward."""
     network = build_network(plan, seed=0)
     with FlopCounterMode(display=False) as counter:
         network.at_scales(torch.zeros(1, plan.n_inputs, *plan.patch_voxels))
@@ -143,9 +143,9 @@ def floor_seconds(plan: Plan) -> float:
     )
     taken = []
     for _ in range(6):
-        started = time.perf_counter()
+        started = time.process_time()
         torch.nn.functional.conv3d(image, weight, padding=1)
-        taken.append(time.perf_counter() - started)
+        taken.append(time.process_time() - started)
     rate = 2 * math.prod(plan.patch_voxels) * weight.numel() / min(taken)
     # Gradients of weights and of inputs each cost as much as the way forward.
     return 3 * counter.get_total_flops() * plan.batch_size / rate
@@ -205,7 +205,8 @@ def race(nnunet: Rival, plan: Plan, cases: tuple[PreparedCase, ...], *, steps: i
         for rival_name in ("nnU-Net", "nnU-Net with loading"):
             clock, processor = medians[rival_name] / medians[name]
             print(f"{name:22s} over {rival_name:22s} {clock:.2f} {processor:.2f}")
-    print(f"at the rate of the largest convolution a step would take {floor_seconds(plan):.2f} s")
+    floor = floor_seconds(plan)
+    print(f"at the rate of the largest convolution a step would take {floor:.2f} processor seconds")
 
 
 def one_step(run: LocalTrainer) -> Seconds:

@@ -88,9 +88,7 @@ class Upsample(nn.ConvTranspose3d):
         """Channels that come in and go out, and the sides of a block along I, J and K."""
         super().__init__(before, after, kernel_size=stride, stride=stride)
 
-    def forward(  # type: ignore[override]
-        self, image: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, image: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """Shape (B, C, I, J, K) in and out."""
         if not _by_hand(image):
             return super().forward(image)

@@ -25,11 +25,14 @@ def segmentation_loss(
     """
     n_classes = logits.shape[1]
     # One row a class, (K, voxels), whatever the layout was: this is all that the time goes into.
-    rows = torch.stack([logits[:, value].flatten() for value in range(n_classes)])
-    log_probability = rows.float().log_softmax(dim=0)
+    log_probability = (
+        torch.stack([scores.flatten() for scores in logits.unbind(dim=1)])
+        .float()
+        .log_softmax(dim=0)
+    )
     values = torch.arange(n_classes, device=label.device)
     truth = (label.flatten() == values[:, None]).to(log_probability)
-    cross_entropy = -(truth * log_probability).sum() / label.numel()
+    cross_entropy = -torch.dot(truth.flatten(), log_probability.flatten()) / label.numel()
     # Probability mass of class k on the voxels whose label is l: holds all that Dice needs.
     confusion = log_probability.exp() @ truth.T
     belongs = torch.zeros(len(structures), n_classes, device=label.device)

@@ -22,8 +22,9 @@ def training_bytes(plan: Plan, *, batch_size: int | None = None) -> int:
     """Most GPU memory that a training step takes at once, in bytes: an estimate from above.
 
     The model: every tensor that the backward pass needs, in bfloat16 for the network and in float32
-    for the loss; while it runs, two gradients as large as the largest of either; weights, gradients
-    and AdamW's moments in float32; 1.5 GiB for CUDA itself, and a tenth of all for fragmentation.
+    for the loss; while it runs, two gradients as large as the network's largest, or those of the
+    loss's two terms and their sum; weights, gradients and AdamW's moments in float32; 1.5 GiB for
+    CUDA itself, and a tenth of all for fragmentation.
 
     The tensors are counted by a forward pass on PyTorch's ``meta`` device, which computes shapes
     and nothing else, so that the count follows the network whatever becomes of it.
@@ -53,7 +54,7 @@ def _count(plan: Plan) -> tuple[int, int]:
     )
     kept = {key: size for key, size in activations.items() if key not in own}
     # Half of two: float32 was counted, bfloat16 is what they will be.
-    gradients = max(max(kept.values()), 2 * max(losses.values()))
+    gradients = max(max(kept.values()), 3 * max(losses.values()))
     stored = sum(kept.values()) // 2 + sum(losses.values()) + image.nbytes + label.nbytes
     weights = sum(weight.numel() for weight in network.parameters())
     return stored + gradients, weights
