@@ -70,7 +70,7 @@ def test_patches_are_reconstructed_from_rounds_of_two_models(root):
 
 
 def test_the_command_writes_the_figures_and_prints_a_summary(root):
-    command = [str(root / "run"), "--no-reconstruct", "--device", "cpu"]
+    command = [str(root / "run"), "--membership-only", "--device", "cpu"]
 
     shown = CliRunner().invoke(privacy.app, ["attack", *command])
     plain = CliRunner().invoke(privacy.app, ["attack", *command, "--json"])
