@@ -9,9 +9,11 @@ from statistics import median
 
 import numpy as np
 from flwr.app import Message, MetricRecord
+from numpy.typing import NDArray
 
 from federation.messages import ARRAYS, METRICS, N_CASES, Weights, content_bytes, read_arrays
 from segfed.errors import FederationError
+from segfed.privacy import compressed_form, decompress, method_of
 from segfed.protocol import AgentError, AgentErrorCode, Manifest
 from segfed.rules import FederationRules
 
@@ -74,7 +76,8 @@ def read_update(
         manifest: The study; it limits counts, names the structures that may have a Dice, and says
             how far an update may lie from the model.
         model: The global model that the site trained, whose names, shapes and types the update
-            must have; None for a reply without weights.
+            must have, or their changes once they are decompressed; None for a reply without
+            weights.
         is_masked: Whether a reply without weights is that of a training whose update follows
             under masks; else it is one of a validation, which may be of no case.
 
@@ -84,7 +87,9 @@ def read_update(
     """
     if reply.has_error():
         raise FederationError(meaning(reply.error.code))
-    size_limit = sum(array.nbytes for array in (model or {}).values()) + _SPARE_BYTES
+    method = method_of(manifest.federation.compression)
+    form = compressed_form(model, method=method) if model and method else model or {}
+    size_limit = sum(array.nbytes for array in form.values()) + _SPARE_BYTES
     if content_bytes(reply.content) > size_limit:
         raise FederationError(f"the reply is larger than {size_limit} bytes")
     records = reply.content.metric_records.get(METRICS)
@@ -104,6 +109,10 @@ def read_update(
         weights = read_arrays(arrays)
     except (TypeError, ValueError):
         raise FederationError("the arrays are damaged") from None
+    if method is not None:
+        _check_arrays(weights, form)
+        update = decompress(weights, like=model, method=method)
+        weights = {name: _moved(start, update[name]) for name, start in model.items()}
     _check_arrays(weights, model)
     norm = distance(weights, model)
     limit = manifest.federation.max_update_norm
@@ -174,6 +183,12 @@ def _check_arrays(found: Weights, expected: Weights) -> None:
             raise FederationError(f"{name} has type {array.dtype} instead of {like.dtype}")
         if not np.isfinite(array).all():
             raise FederationError(f"{name} holds NaN or infinity")
+
+
+def _moved(start: NDArray[np.generic], change: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Weights moved by a site's change of them, in their own type; the caller checks the result."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(start + change, dtype=start.dtype)
 
 
 def _check_steps(metrics: dict[str, float], manifest: Manifest) -> None:

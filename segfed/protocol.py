@@ -44,6 +44,7 @@ Arm = Literal["manual", "assisted"]
 ArmChoice = Literal["manual", "assisted", "mixed"]
 """Which labels a training takes; ``mixed`` takes one of either arm for each case."""
 
+Engine = Literal["in-process", "ray"]
 Split = Literal["warmup", "train", "validation", "test"]
 Stage = Literal["keys", "shares", "mask", "unmask"]
 """Stages of secure aggregation, in order, between ``train`` and ``validate``."""
@@ -256,7 +257,12 @@ class FederationJob(Settings):
 
     device: str = "auto"
     threads: Annotated[int, Field(ge=1)] | None = None
-    """Threads that compute on the CPU; as many as there are cores unless stated."""
+    """Threads that compute on the CPU; as many as there are cores unless stated, and with the
+    engine ``ray`` one for each site that trains."""
+
+    engine: Engine = "in-process"
+    """Who runs the sites: one process, one after the other, or Flower's Ray engine, side by side
+    on all cores or GPUs."""
 
 
 class ServerJob(Settings):

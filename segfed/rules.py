@@ -14,6 +14,8 @@ from segfed.settings import Settings
 
 Algorithm = Literal["fedavg", "fedavgm", "fedadam", "fedyogi"]
 
+Compression = Literal["none", "fp16", "int8", "int4"]
+
 # Those of Flower's strategies, from which the arithmetic comes as well.
 _SERVER_LEARNING_RATES: dict[Algorithm, float] = {
     "fedavg": 1.0,
@@ -84,6 +86,11 @@ class FederationRules(Settings):
     max_update_norm: PositiveFloat | None = None
     """Largest Euclidean norm of (update - global model) over all tensors; unlimited unless stated,
     because it depends on network and learning rate."""
+
+    compression: Compression = "none"
+    """How a site's update travels: as whole weights, or as the change of each weight in a half, or
+    in 8 or 4 bits with one scale for each output channel, where the site adds what rounding took to
+    its next update."""
 
     max_norm_ratio: Annotated[float, Field(gt=1)] = 10.0
     """Largest norm in units of the round's median, where three or more sites answered.
@@ -173,3 +180,5 @@ def _needs_single_updates(rules: FederationRules) -> Iterator[str]:
         yield "max_update_norm (clip_norm of [privacy] bounds the mean instead)"
     if rules.suspects == "drop":
         yield "suspects 'drop'"
+    if rules.compression != "none":
+        yield f"compression {rules.compression!r} (masked updates are whole numbers of 64 bits)"

@@ -232,10 +232,19 @@ def test_the_mixed_arm_stands_beside_the_others(tmp_path):
 def test_each_pictured_case_can_be_opened_from_the_folder_beside_the_page(run, page):
     buttons = [a for tag, a in outline(page) if tag == "button" and a.get("class") == "open"]
 
-    assert len(buttons) == 7
+    assert len([button for button in buttons if "id" in button]) == 7  # beside the pictures
+    # And in the table of the worst cases, of which there are fewer than it could hold.
+    listed = [button["data-title"] for button in buttons if "id" not in button]
+    worst = read_report(run)["cases"]["cases"]
+    assert listed == [f"{row['site']} / {row['case']}" for row in worst]
+    assert len({button["data-case"] for button in buttons}) == len(worst)  # each written once
     assert all((run / button["data-case"]).is_file() for button in buttons)
     # Without scripts there is nothing to open.
     assert all("hidden" in button for button in buttons)
+
+
+def read_report(run):
+    return json.loads((run / "report.json").read_text(encoding="utf-8"))
 
 
 def test_a_report_of_sites_elsewhere_has_no_viewer(report):

@@ -83,6 +83,7 @@ def test_masks_need_a_threshold_and_a_range(wrong):
         {"clip_norm_ratio": 1.0},
         {"max_update_norm": 5.0},
         {"suspects": "drop"},
+        {"compression": "int8"},
     ],
     ids=str,
 )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from segfed.engine import load_bundle
-from segfed.engine.bundle import LINEAGE
+from segfed.engine.bundle import LINEAGE, WEIGHTS
 from segfed.errors import ConfigError
 from segfed.sites import load_site
 from segfed.study.models import ModelId
 from segfed.study.registry import (
     current_model,
     export_model,
+    model_fault,
     publish,
     publish_run,
     published_models,
@@ -34,6 +37,25 @@ def root(tmp_path_factory):
 def test_before_the_first_model_a_site_serves_none(root):
     assert current_model(load_site(root / "x")) is None
     assert published_models(load_site(root / "x")) == ()
+
+
+def test_a_published_model_that_was_damaged_is_named_by_its_place_in_the_site(root, tmp_path):
+    site = load_site(root / "x")
+    assert model_fault(site) is None, "there is none yet"
+    export_model(root / "run", LOCAL_B, tmp_path / "bundle")
+    folder = publish(tmp_path / "bundle", site)
+    assert model_fault(site) is None
+
+    weights = folder / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1])
+    damaged = model_fault(site)
+    shutil.rmtree(folder)
+    missing = model_fault(site)
+    shutil.rmtree(site.folder / "models")
+
+    assert damaged.startswith(f"{weights.relative_to(site.folder)} ")
+    assert f"{folder.relative_to(site.folder)} is not there" in missing
+    assert str(root) not in damaged + missing
 
 
 def test_the_lineage_lists_every_image_that_a_model_learned_from(root, tmp_path):

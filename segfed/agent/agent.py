@@ -12,9 +12,16 @@ import torch
 
 from segfed import __version__
 from segfed.agent.audit import Clock, utc_now
+from segfed.agent.compressing import compressed
 from segfed.agent.departures import Departures
 from segfed.agent.egress import check_egress, rounded
-from segfed.agent.jobs import store_reply, stored_progress, stored_reply, stored_training
+from segfed.agent.jobs import (
+    store_reply,
+    stored_progress,
+    stored_reply,
+    stored_residue,
+    stored_training,
+)
 from segfed.agent.masking import answer_stage, check_stage_egress, clipped_update, moved
 from segfed.agent.policy import check_case_count, check_request
 from segfed.engine import (
@@ -32,6 +39,7 @@ from segfed.engine import (
 from segfed.engine.device import place
 from segfed.engine.prediction import validation_means
 from segfed.files import sha256_json
+from segfed.privacy import method_of
 from segfed.protocol import STAGES, Manifest, RoundReply, RoundRequest
 from segfed.sites import LabelledCase, Site, select_labels
 
@@ -90,10 +98,16 @@ class Agent:
             check_case_count(self._site, len(self._train_labels))
         stored = stored_reply(self._jobs, request)
         work = self._train if request.verb == "train" else self._validate
-        reply = stored or rounded(work(request))
-        check_egress(reply, plan=plan, network=self._network)
+        reply, residue = (stored, None) if stored else self._compressed(work(request), request)
+        check_egress(
+            reply,
+            plan=plan,
+            network=self._network,
+            compression=self._manifest.federation.compression,
+        )
         if stored is None:
-            store_reply(self._jobs, request, reply, progress=self._progress_after(request))
+            progress = self._progress_after(request)
+            store_reply(self._jobs, request, reply, progress=progress, residue=residue)
         hidden = request.verb == "train" and self._manifest.privacy.secure_aggregation
         return replace(reply, weights=b"") if hidden else reply
 
@@ -140,6 +154,20 @@ class Agent:
             return trained
         update = clipped_update(trained, base, clip_norm=rules.clip_norm)
         return update if rules.secure_aggregation else moved(base, update)
+
+    def _compressed(
+        self, reply: RoundReply, request: RoundRequest
+    ) -> tuple[RoundReply, bytes | None]:
+        """A new reply as it leaves, and what compression took from it; the last thing done to it.
+
+        The residue is stored with the reply, and a stored reply is sent as it is: a retry takes
+        nothing from an update twice.
+        """
+        reply, method = rounded(reply), method_of(self._manifest.federation.compression)
+        if request.verb != "train" or method is None:
+            return reply, None
+        residue = stored_residue(self._jobs, before_round=request.round)
+        return compressed(reply, request.weights, method=method, residue=residue)
 
     def _validate(self, request: RoundRequest) -> RoundReply:
         """Dice of each structure that enough validation cases define to hide the single patient."""

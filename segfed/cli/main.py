@@ -27,6 +27,7 @@ from segfed.cli import (
     train,
 )
 from segfed.cli import task as task_commands
+from segfed.cli.log_lines import LogFormat
 from segfed.errors import SegfedError
 
 app = typer.Typer(
@@ -70,6 +71,14 @@ def _options(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Show debug messages, and the traceback of an error.")
     ] = False,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(
+            "--log-format",
+            envvar="SEGFED_LOG_FORMAT",
+            help="json: a JSON object for each line that is logged, or told by a server or site.",
+        ),
+    ] = "text",
     version: Annotated[  # noqa: ARG001  (answered by its callback)
         bool,
         typer.Option(
@@ -78,7 +87,7 @@ def _options(
     ] = False,
 ) -> None:
     context.obj = verbose
-    console.configure_logging(verbose=verbose)
+    console.configure_logging(verbose=verbose, log_format=log_format)
 
 
 def _explain(message: str) -> None:
@@ -93,6 +102,8 @@ def main() -> None:
     # Torch's threads spin while they wait for each other: where another process uses the cores
     # too, that costs ten times what it saves. Torch reads this when it is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # MONAI imports MLflow, which otherwise reports usage.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         app()
     except SegfedError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from segfed.protocol import Manifest
 from segfed.settings import load_json, load_toml
@@ -17,6 +17,19 @@ class StudyFile(Manifest):
 
     plan: dict[str, Any] = Field(default_factory=dict)
     """Changes to the task's network plan, by its keys."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_regimes(cls, raw: Any) -> Any:
+        """Say why, where somebody hands over the file of a study on one machine."""
+        if isinstance(raw, dict) and "regimes" in raw:
+            raise ValueError(
+                f"regimes {raw['regimes']} are of a study on one machine: across hospitals a "
+                "study trains one federated model, and pooled training, which would bring their "
+                "images together, is refused. Remove regimes, sites and external_sites, and name "
+                "one arm and one seed"
+            )
+        return raw
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from segfed.files import sha256_json
 from segfed.protocol import Arm, Manifest
-from segfed.rules import PrivacyRules
+from segfed.rules import FederationRules, PrivacyRules
 from segfed.sites import Site
 
 _SHOWN = {"study", "task", "arm", "train_split", "rounds", "steps_per_round", "bundle_sha256"}
@@ -45,7 +45,7 @@ def _rows(site: Site, manifest: Manifest, *, signed_by: str | None) -> Iterator[
         "leaves the site",
         (
             "numbers of training and validation cases, steps, seconds, loss, mean Dice of each "
-            f"structure, and {_departing(manifest.privacy)}"
+            f"structure, and {_departing(manifest.privacy)}{_compressed(manifest.federation)}"
         ),
     )
     yield "code (declared)", manifest.bundle_sha256 or "not stated"
@@ -71,6 +71,13 @@ def _departing(rules: PrivacyRules) -> str:
             "masked"
         )
     return "weights: as trained, neither clipped nor noised nor masked"
+
+
+def _compressed(rules: FederationRules) -> str:
+    """What is rounded off before the weights leave."""
+    if rules.compression == "none":
+        return ""
+    return f"; what travels is their change, rounded to {rules.compression}"
 
 
 def _labels(site: Site, manifest: Manifest) -> str:

@@ -1,10 +1,18 @@
 """Training and prediction of a 3D UNet: plan, network, weights, cache, training, bundle."""
 
-from segfed.engine.bundle import Lineage, Model, bundle_plan, load_bundle, write_bundle
+from segfed.engine.bundle import (
+    Lineage,
+    Model,
+    bundle_card,
+    bundle_plan,
+    load_bundle,
+    write_bundle,
+)
 from segfed.engine.cache import PreparedCase, prepare
 from segfed.engine.clicks import Clicks, with_click_inputs
 from segfed.engine.device import select_device
 from segfed.engine.export import export_onnx, export_program
+from segfed.engine.local_training import train_local
 from segfed.engine.memory import training_bytes
 from segfed.engine.network import UNet, build_network
 from segfed.engine.plan import Plan, make_plan, read_plan
@@ -17,7 +25,7 @@ from segfed.engine.prediction import (
     refined_scores,
     validation_dice,
 )
-from segfed.engine.training import LocalTrainer, TrainSummary, train_local
+from segfed.engine.training import LocalTrainer, TrainSummary
 from segfed.engine.weights import (
     State,
     check_weights,
@@ -40,6 +48,7 @@ __all__ = [
     "TrainSummary",
     "UNet",
     "build_network",
+    "bundle_card",
     "bundle_plan",
     "check_weights",
     "copy_state",

@@ -122,6 +122,21 @@ def load_bundle(folder: Path) -> Model:
     return Model(plan, network.eval(), sha256, lineage)
 
 
+def bundle_card(folder: Path) -> str:
+    """The model card in a bundle, in Markdown.
+
+    Raises:
+        WeightsError: If it is missing.
+    """
+    try:
+        return (folder / CARD).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"{folder} has no {CARD}; expected the card that `segfed model publish` writes. "
+            "Publish or copy the bundle again."
+        ) from error
+
+
 def bundle_plan(folder: Path) -> Plan:
     """The plan in a bundle, without its network.
 

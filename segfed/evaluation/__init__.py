@@ -30,6 +30,8 @@ from segfed.evaluation.profiles import DEFINITIONS, PROFILES, Profile, find_prof
 from segfed.evaluation.ranking import KitsScore, kits_score, rank_models
 from segfed.evaluation.scorecard import Score, score_case, score_labels
 from segfed.evaluation.statistics import (
+    MINIMUM_PAIRED,
+    MINIMUM_SCORED,
     MINIMUM_SEEDS,
     Estimate,
     SiteValues,
@@ -41,9 +43,12 @@ from segfed.evaluation.statistics import (
 )
 from segfed.evaluation.summary import describe, summarize, write_scores
 from segfed.evaluation.surface import SurfaceDistances, hd95_mm, surface_dice, surface_distances
+from segfed.evaluation.timing import TimeRatio, Timing, time_ratio
 
 __all__ = [
     "DEFINITIONS",
+    "MINIMUM_PAIRED",
+    "MINIMUM_SCORED",
     "MINIMUM_SEEDS",
     "PROFILES",
     "Cell",
@@ -62,6 +67,8 @@ __all__ = [
     "Score",
     "SiteValues",
     "SurfaceDistances",
+    "TimeRatio",
+    "Timing",
     "added_path_length",
     "anchoring_gap",
     "average_models",
@@ -95,6 +102,7 @@ __all__ = [
     "surface_dice",
     "surface_distances",
     "these_sites",
+    "time_ratio",
     "train_test_matrix",
     "volume_difference_mm3",
     "wilcoxon_holm",

@@ -1,5 +1,6 @@
-"""Secure aggregation: sites send sums that nobody can take apart. Light: no torch."""
+"""What of an update leaves a site: sums that nobody can take apart, or fewer bytes. No torch."""
 
+from segfed.privacy.compression import Method, compress, compressed_form, decompress, method_of
 from segfed.privacy.fixed_point import Arrays, FixedPoint, Numbers, clip, euclidean_norm
 from segfed.privacy.masks import Group, with_masks
 from segfed.privacy.session import SiteSession, round_context, session_context
@@ -19,6 +20,7 @@ __all__ = [
     "Group",
     "KeyRequest",
     "MaskRequest",
+    "Method",
     "Numbers",
     "PublicKeys",
     "ShareReply",
@@ -27,7 +29,11 @@ __all__ = [
     "UnmaskReply",
     "UnmaskRequest",
     "clip",
+    "compress",
+    "compressed_form",
+    "decompress",
     "euclidean_norm",
+    "method_of",
     "round_context",
     "session_context",
     "with_masks",

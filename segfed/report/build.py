@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from segfed.errors import ConfigError
-from segfed.evaluation import DEFINITIONS, site_means, worst_site
+from segfed.evaluation import DEFINITIONS, MINIMUM_PAIRED, site_means, worst_site
+from segfed.report.agreement import summarize_agreement
 from segfed.report.anchoring import summarize_anchoring
 from segfed.report.card import build_card
 from segfed.report.cases import list_cases
@@ -25,6 +26,7 @@ from segfed.report.values import (
     estimate,
 )
 from segfed.study.records import (
+    AGREEMENT_FILE,
     ANCHORING_FILE,
     LABELS_FILE,
     METRICS,
@@ -32,6 +34,7 @@ from segfed.study.records import (
     ModelRecord,
     StudyModel,
     StudyRecord,
+    read_agreement,
     read_anchoring,
     read_labels,
     read_scores,
@@ -96,7 +99,10 @@ def build_report(run_folder: Path) -> dict[str, Any]:
             for arm in arms
         },
         "comparison": compare_arms(scores, labels, study.settings.evaluation),
-        "effort": summarize_effort(labels, n_bootstrap=n_bootstrap),
+        "effort": summarize_effort(labels),
+        "agreement": summarize_agreement(
+            read_agreement(run_folder / AGREEMENT_FILE), n_bootstrap=n_bootstrap
+        ),
         "anchoring": summarize_anchoring(
             read_anchoring(run_folder / ANCHORING_FILE),
             tolerance_mm=study.settings.evaluation.error_tolerance_mm,
@@ -210,7 +216,7 @@ def _against_federated(
     }
     return {
         other: {
-            name: estimate(found.differences, n_bootstrap=n_bootstrap)
+            name: estimate(found.differences, n_bootstrap=n_bootstrap, minimum_cases=MINIMUM_PAIRED)
             | {"n_one_sided": found.n_one_sided}
             for name, found in by_structure.items()
         }

@@ -41,6 +41,9 @@ class Policy(Settings):
     minimum_rounds: PositiveInt = 1
     """Studies shorter than this are refused."""
 
+    scan_marks: bool = False
+    """Whether keyed hashes of single scans may be handed over, to find the same scan elsewhere."""
+
 
 class ReadingSettings(Settings):
     """How the label server watches over readers."""

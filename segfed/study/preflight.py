@@ -13,6 +13,7 @@ from segfed.evaluation.statistics import MINIMUM_CASES
 from segfed.protocol import Arm
 from segfed.sites import LabelledCase, Site, Task, load_site, load_task, select_labels
 from segfed.sites.check import require_ready
+from segfed.study.duplicates import duplicate_warnings
 from segfed.study.leaks import proposal_leaks
 from segfed.study.settings import StudySettings
 
@@ -182,6 +183,7 @@ def _warnings(data: StudyData) -> Iterator[str]:
             yield f"{item.site.name}: validation cases without a manual label: {unvalidated}."
         for arm, labelled in item.train.items():
             yield from proposal_leaks(item.site, labelled, arm=arm)
+    yield from duplicate_warnings([item.site for item in data.everywhere])
     for item in data.everywhere:
         if len(item.test) < MINIMUM_CASES:
             yield (

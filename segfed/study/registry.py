@@ -11,7 +11,7 @@ from pathlib import Path
 from segfed.engine import Lineage, Plan, load_bundle, read_plan, read_weights, write_bundle
 from segfed.engine.bundle import LINEAGE, WEIGHTS
 from segfed.engine.drift import InputRange
-from segfed.errors import ConfigError
+from segfed.errors import ConfigError, SegfedError
 from segfed.files import sha256_file, write_text
 from segfed.protocol import FederationState
 from segfed.settings import load_json, validated
@@ -21,8 +21,10 @@ from segfed.study.models import UNTRAINED, ModelId, arm_choice
 from segfed.study.records import (
     INPUTS_FILE,
     RANGE_FILE,
+    SCORES_FILE,
     WEIGHTS_FILE,
     StudyRecord,
+    read_scores,
     read_study,
 )
 
@@ -70,7 +72,7 @@ def export_model(run_folder: Path, model: ModelId, bundle_folder: Path) -> str:
         plan=read_plan(study.plan),
         state=read_weights(folder / WEIGHTS_FILE),
         lineage=_lineage_of(study, model, folder),
-        card=model_card(study, record),
+        card=model_card(study, record, read_scores(run_folder / SCORES_FILE)),
     )
 
 
@@ -208,6 +210,25 @@ def current_model(site: Site, *, clicks: bool = False) -> Path | None:
             "model to this site again."
         )
     return folder
+
+
+def model_fault(site: Site, *, clicks: bool = False) -> str | None:
+    """Why the label server cannot use the published model; None if it can, or if there is none.
+
+    Files are named by their place in the site's folder: readers, who see this, learn no more.
+
+    Args:
+        site: The site.
+        clicks: The model that takes clicks, in place of the one that proposes.
+    """
+    try:
+        folder = current_model(site, clicks=clicks)
+        if folder is None:
+            return None
+        check_fits(load_bundle(folder).plan, site, source=f"The published model {folder.name}")
+    except (SegfedError, OSError) as error:
+        return str(error).replace(f"{site.folder}/", "")
+    return None
 
 
 def published_models(site: Site) -> tuple[PublishedModel, ...]:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from segfed.engine import make_plan, select_device
+from segfed.study.agreement import agreement_rows
 from segfed.study.anchoring import anchoring_rows
 from segfed.study.effort import label_rows
 from segfed.study.events import OnEvent, Schedule, StudyChecked, ignore_event
@@ -17,9 +18,11 @@ from segfed.study.models import UNTRAINED, ModelId, members_of
 from segfed.study.parallel import default_workers, for_each
 from segfed.study.preflight import check_study
 from segfed.study.records import (
+    AGREEMENT_FILE,
     ANCHORING_FILE,
     LABELS_FILE,
     SCORES_FILE,
+    AgreementRow,
     AnchoringRow,
     LabelRow,
     ModelRecord,
@@ -97,6 +100,7 @@ def run_study(
     rows = [row for model_rows in scored for row in model_rows]
     write_rows(out / LABELS_FILE, label_rows(run.data), LabelRow)
     write_rows(out / ANCHORING_FILE, anchoring_rows(run), AnchoringRow)
+    write_rows(out / AGREEMENT_FILE, agreement_rows(run.data), AgreementRow)
     write_rows(out / SCORES_FILE, rows, ScoreRow)
     write_study(out, _study_record(run, records, not_run=schedule.left_out))
     return out

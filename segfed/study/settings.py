@@ -64,6 +64,37 @@ class EvaluationSettings(Settings):
     """Samples behind each interval."""
 
 
+class CardSettings(Settings):
+    """What no record of a run can tell, in a person's own words; a card marks it as such."""
+
+    intended_use: str = ""
+    """For what, by whom and for which patients the model is meant, and its clinical role."""
+
+    limits: str = ""
+    """Known patients, scanners and findings for which it must not be used."""
+
+    institutions: str = ""
+    """Full names, sources and dates of the data, ethics approval."""
+
+    patients: str = ""
+    """Age, sex, diagnosis and stage, in each partition; period of the examinations."""
+
+    scanners: str = ""
+    """Makers and models, protocols, contrast agent."""
+
+    label_protocol: str = ""
+    """Instructions to the readers, their training and years of experience."""
+
+    deidentification: str = ""
+    """How images were de-identified before their import."""
+
+    registration: str = ""
+    """Register and number of the trial, or that there is none."""
+
+    funding: str = ""
+    """Sources of funding and support, and what the funders decided."""
+
+
 class StudySettings(Settings):
     """Everything that a study depends on; saved beside its results."""
 
@@ -101,6 +132,9 @@ class StudySettings(Settings):
     """Changes to the task's network plan, by its keys."""
 
     evaluation: EvaluationSettings = EvaluationSettings()
+    card: CardSettings = CardSettings()
+    """Free text for the model card; changes no figure."""
+
     device: str = "auto"
     """``cpu``, ``cuda``, or ``auto`` for the fastest there is."""
 
