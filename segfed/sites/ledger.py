@@ -185,10 +185,10 @@ class Ledger:
         self, *, case_id: str | None = None, reader: str | None = None
     ) -> tuple[Reading, ...]:
         """The assignments in force, with how far each one is; see `readings_of`."""
-        return readings_of(
-            self.assignments(case_id=case_id, reader=reader),
-            self.records(case_id, reader=reader),
-        )
+        assignments = self.assignments(case_id=case_id, reader=reader)
+        if not assignments:
+            return ()
+        return readings_of(assignments, self.records(case_id, reader=reader))
 
     def assignment(
         self, reader: str, case_id: str, *, at: datetime | None = None
