@@ -4,7 +4,8 @@
 
 `--nnunet-python` is an interpreter of an environment with `pip install nnunetv2==2.8.1` and, for a
 fair race, the same PyTorch; nnU-Net is no dependency of segfed. Both processes live at the same
-time and step in turns, so that other programs on the machine slow both alike; compare ratios. The
+time and step in turns, so that other programs on the machine slow both alike; compare ratios, those
+of the processor's seconds where the machine is busy (with OMP_NUM_THREADS=1). The
 network is the one that nnU-Net plans for the hippocampus volumes of `training_speed.py`: the script
 compares the shapes of all convolutions. Ours takes its steps in bfloat16 where the processor has
 units for it, and in float32 beside it; nnU-Net's trainer takes float32 on a CPU.
@@ -16,7 +17,6 @@ import argparse
 import itertools
 import json
 import math
-import statistics
 import subprocess
 import tempfile
 import time
@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from training_speed import DATA, TASK, labelled_cases, trainer
@@ -37,6 +39,9 @@ from segfed.sites import load_task
 WORKER = Path(__file__).with_name("nnunet_worker.py")
 CPU = torch.device("cpu")
 
+Seconds = npt.NDArray[np.float64]
+"""On the clock, and of the processor: over all threads, and whatever else the machine does."""
+
 
 class Rival:
     """nnU-Net's trainer in its own process."""
@@ -44,22 +49,22 @@ class Rival:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         """Wait until it is ready to step."""
         self._process = process
-        self.about = self._answer()
+        self.about: dict[str, Any] = self._answer()
 
-    def step(self) -> dict[str, float]:
+    def step(self) -> tuple[Seconds, Seconds]:
         """Seconds of loading and of the step itself."""
         assert self._process.stdin is not None
         self._process.stdin.write("step\n")
         self._process.stdin.flush()
-        return self._answer()
+        loading, step = (np.array(each) for each in self._answer())
+        return loading, step
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise SystemExit(f"nnU-Net stopped with {self._process.wait()}; see its log above.")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        return json.loads(line)
 
 
 @contextmanager
@@ -125,18 +130,23 @@ def check_same_network(about: dict[str, Any], plan: Plan) -> None:
     )
 
 
-def floor_seconds(plan: Plan, dtype: torch.dtype) -> float:
-    """Seconds that a step's multiplications would take at the rate of one large matrix product."""
+def floor_seconds(plan: Plan) -> float:
+    """Seconds that a step would take if all of it ran like the largest convolution forward."""
     network = build_network(plan, seed=0)
     with FlopCounterMode(display=False) as counter:
         network.at_scales(torch.zeros(1, plan.n_inputs, *plan.patch_voxels))
-    matrix = torch.randn(2048, 2048).to(dtype)
+    width = plan.features[0]
+    dtype = torch.bfloat16 if has_bfloat16_units(CPU) else torch.float32
+    image, weight = (
+        torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last_3d)
+        for shape in ((1, 2 * width, *plan.patch_voxels), (width, 2 * width, 3, 3, 3))
+    )
     taken = []
     for _ in range(6):
         started = time.perf_counter()
-        matrix @ matrix
+        torch.nn.functional.conv3d(image, weight, padding=1)
         taken.append(time.perf_counter() - started)
-    rate = 2 * 2048**3 / statistics.median(taken[1:])
+    rate = 2 * math.prod(plan.patch_voxels) * weight.numel() / min(taken)
     # Gradients of weights and of inputs each cost as much as the way forward.
     return 3 * counter.get_total_flops() * plan.batch_size / rate
 
@@ -174,35 +184,41 @@ def main() -> None:
 def race(nnunet: Rival, plan: Plan, cases: tuple[PreparedCase, ...], *, steps: int) -> None:
     """Let all sides step in turns, and print medians and ratios."""
     run = trainer(plan, cases, seed=0, steps=1000, device=CPU)
-    seconds: dict[str, list[float]] = {"nnU-Net": [], "nnU-Net with loading": []}
-    ours: dict[str, Callable[[], float]] = {"segfed": lambda: run.run(1).seconds}
+    ours: dict[str, Callable[[], Seconds]] = {"segfed": lambda: one_step(run)}
     if has_bfloat16_units(CPU):
         ours["segfed in float32"] = lambda: float32_step(run)
+    seconds: dict[str, list[Seconds]] = {}
     for turn in range(steps + 1):
-        taken = nnunet.step()
-        each = {"nnU-Net": taken["step"], "nnU-Net with loading": sum(taken.values())}
-        each |= {name: step() for name, step in ours.items()}
+        loading, step = nnunet.step()
+        each = {"nnU-Net": step, "nnU-Net with loading": loading + step}
+        each |= {name: take() for name, take in ours.items()}
         if turn:  # the first step also plans convolutions and fills caches
             for name, value in each.items():
                 seconds.setdefault(name, []).append(value)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    for name, value in medians.items():
-        low, high = min(seconds[name]), max(seconds[name])
-        print(f"{name:22s} {value:6.2f} s a step ({low:.2f} to {high:.2f}, {steps} steps)")
-    print("x the step rate of nnU-Net, without and with its loading; ours with loading always:")
+    medians = {name: np.median(values, axis=0) for name, values in seconds.items()}
+    print(f"medians of {steps} steps: seconds on the clock (from, to), and of the processor")
+    for name, (clock, processor) in medians.items():
+        every = [value[0] for value in seconds[name]]
+        print(f"{name:22s} {clock:6.2f} ({min(every):.2f} {max(every):.2f})  {processor:6.2f}")
+    print("x the step rate of nnU-Net without its loading, and with it, by clock and processor:")
     for name in ours:
-        bare, loading = (medians[n] / medians[name] for n in ("nnU-Net", "nnU-Net with loading"))
-        print(f"{name:22s} {bare:.2f} {loading:.2f}")
-    for dtype in (torch.bfloat16, torch.float32):
-        print(
-            f"floor by the rate of matrix products in {dtype}: {floor_seconds(plan, dtype):.2f} s"
-        )
+        for rival_name in ("nnU-Net", "nnU-Net with loading"):
+            clock, processor = medians[rival_name] / medians[name]
+            print(f"{name:22s} over {rival_name:22s} {clock:.2f} {processor:.2f}")
+    print(f"at the rate of the largest convolution a step would take {floor_seconds(plan):.2f} s")
 
 
-def float32_step(run: LocalTrainer) -> float:
+def one_step(run: LocalTrainer) -> Seconds:
+    """Seconds of a step in the midst of a training, loading and augmentation included."""
+    clocks: list[Seconds] = []
+    run.run(2, lambda *_: clocks.append(np.array([time.perf_counter(), time.process_time()])))
+    return clocks[1] - clocks[0]
+
+
+def float32_step(run: LocalTrainer) -> Seconds:
     """Seconds of a step as if the processor had no units for bfloat16."""
     with patch("segfed.engine.device.has_bfloat16_units", return_value=False):
-        return run.run(1).seconds
+        return one_step(run)
 
 
 if __name__ == "__main__":

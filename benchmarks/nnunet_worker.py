@@ -9,6 +9,7 @@ of JSON. What nnU-Net prints goes to the standard error.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -52,14 +53,13 @@ def main() -> None:
     for name, folder in folders.items():
         folder.mkdir(parents=True)
         os.environ[f"nnUNet_{name}"] = str(folder)
-    # No processes for augmentation, which would run while the other side is timed.
-    os.environ |= {"nnUNet_n_proc_DA": "0"}
     link_raw(arguments.data, folders["raw"], arguments.cases)
 
     import torch
     from nnunetv2.experiment_planning import plan_and_preprocess_api as prepare
     from nnunetv2.run.run_training import get_trainer_from_args
 
+    n_threads = torch.get_num_threads()
     prepare.extract_fingerprints([DATASET_ID], num_processes=1)
     prepare.plan_experiments([DATASET_ID])
     plans_file = folders["preprocessed"] / DATASET / "nnUNetPlans.json"
@@ -68,6 +68,9 @@ def main() -> None:
     planned_batch, plan["batch_size"] = plan["batch_size"], arguments.batch
     plans_file.write_text(json.dumps(plans))
     prepare.preprocess([DATASET_ID], configurations=[CONFIGURATION], num_processes=[1])
+    # No processes for augmentation, which would run while the other side is timed.
+    os.environ |= {"nnUNet_n_proc_DA": "0"}
+    torch.set_num_threads(n_threads)  # the planner changes it
     trainer = get_trainer_from_args(
         str(DATASET_ID), CONFIGURATION, "all", device=torch.device("cpu")
     )
@@ -86,12 +89,17 @@ def main() -> None:
     }
     print(json.dumps(about), file=answers, flush=True)
     for _ in sys.stdin:
-        started = time.perf_counter()
+        clocks = [(time.perf_counter(), time.process_time())]
         batch = next(trainer.dataloader_train)
-        loaded = time.perf_counter()
+        clocks.append((time.perf_counter(), time.process_time()))
         trainer.train_step(batch)
-        seconds = {"loading": loaded - started, "step": time.perf_counter() - loaded}
-        print(json.dumps(seconds), file=answers, flush=True)
+        clocks.append((time.perf_counter(), time.process_time()))
+        # Seconds on the clock and of the processor, of loading and of the step itself
+        answer = [
+            [after - before for before, after in zip(*pair, strict=True)]
+            for pair in itertools.pairwise(clocks)
+        ]
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from federation.run_folder import (
+    end_run,
     finished_rounds,
     is_finished,
     read_model,
@@ -18,7 +19,7 @@ from federation.run_folder import (
 )
 from federation.server_optimizer import GlobalModel
 from federation.strategy import CheckedRounds
-from segfed.errors import FederationError
+from segfed.errors import BudgetError, FederationError
 from segfed.protocol import MANIFEST_KEY, Manifest, RoundRecord, record_heads
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,14 @@ def make_server_app(
         rounds = CheckedRounds(grid, manifest, site_names=site_names, spool=out / "spool")
         while not is_finished(manifest, records):
             head = record_heads(records)[-1]
-            model, record = rounds.run(len(records) + 1, model, server_head=head)
+            try:
+                model, record = rounds.run(len(records) + 1, model, server_head=head)
+            except BudgetError as error:
+                if not records:
+                    raise
+                end_run(out, manifest, records=records, reason=str(error))
+                logger.warning("%s", error)
+                return
             records.append(record)
             save_round(out, manifest, records=records, model=model)
             on_round(record)

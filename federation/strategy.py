@@ -20,12 +20,13 @@ from federation.spool import Spool
 from federation.updates import (
     SiteUpdate,
     believed_counts,
+    is_budget_spent,
     is_dice,
     outliers,
     read_update,
     weighted_mean,
 )
-from segfed.errors import FederationError
+from segfed.errors import BudgetError, FederationError
 from segfed.protocol import Manifest, RoundRecord, Stage, Verb
 from segfed.settings import Settings
 
@@ -80,6 +81,7 @@ class CheckedRounds:
 
         Raises:
             FederationError: If too few sites sent an update that may count.
+            BudgetError: The same, where sites refused because their privacy budget is spent.
         """
         started = self._clock.now()
         notes = RoundNotes(self._sites, server_head=server_head)
@@ -184,6 +186,8 @@ class CheckedRounds:
                 "seconds": update.metrics.get("seconds"),
                 "update_norm": None if spool is None else update.norm,
             }
+            if "epsilon" in update.metrics:
+                notes.sites[update.site]["epsilon"] = update.metrics["epsilon"]
         return counting
 
     def _judge(
@@ -283,6 +287,14 @@ class CheckedRounds:
         if len(updates) >= self._rules.minimum_sites:
             return
         reasons = "; ".join(f"{site}: {why}" for site, why in sorted(notes.dropped.items()))
+        spent = [site for site, why in sorted(notes.dropped.items()) if is_budget_spent(why)]
+        if spent:
+            raise BudgetError(
+                f"Round {round_number} was not trained: the privacy budget is spent at "
+                f"{', '.join(spent)}, and {len(updates)} usable updates are left, expected at "
+                f"least {self._rules.minimum_sites}. The rounds before it are what the budget "
+                "paid for."
+            )
         raise FederationError(
             f"Round {round_number} brought {len(updates)} usable updates from {len(self._sites)} "
             f"sites, expected at least {self._rules.minimum_sites}. Dropped: {reasons}. The reason "

@@ -9,6 +9,7 @@ from statistics import median
 
 import numpy as np
 from flwr.app import Message, MetricRecord
+from flwr.common.constant import ErrorCode
 from numpy.typing import NDArray
 
 from federation.messages import ARRAYS, METRICS, N_CASES, Weights, content_bytes, read_arrays
@@ -18,7 +19,7 @@ from segfed.protocol import AgentError, AgentErrorCode, Manifest
 from segfed.rules import FederationRules
 
 _DICE = "dice_"
-_DECLARED_METRICS = frozenset({"loss", "seconds", "steps"})
+_DECLARED_METRICS = frozenset({"loss", "seconds", "steps", "epsilon"})
 
 # A reply may carry metrics and Flower's headers beside the arrays, but not a second model.
 _SPARE_BYTES = 1_000_000
@@ -44,7 +45,7 @@ class SiteUpdate:
 
     def count(self, rules: FederationRules) -> int:
         """What the update is weighted by."""
-        return self.n_cases if rules.weighting == "cases" else int(self.metrics["steps"])
+        return rules.count(n_cases=self.n_cases, steps=self.metrics["steps"])
 
 
 def believed_counts(updates: Collection[SiteUpdate], rules: FederationRules) -> dict[str, int]:
@@ -188,7 +189,7 @@ def _check_arrays(found: Weights, expected: Weights) -> None:
 def _moved(start: NDArray[np.generic], change: NDArray[np.generic]) -> NDArray[np.generic]:
     """Weights moved by a site's change of them, in their own type; the caller checks the result."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(start + change, dtype=start.dtype)
+        return np.asarray(np.add(start, change, dtype=start.dtype))
 
 
 def _check_steps(metrics: dict[str, float], manifest: Manifest) -> None:
@@ -219,6 +220,13 @@ def _read_metrics(record: MetricRecord, structures: Collection[str]) -> dict[str
 
 
 def meaning(code: int) -> str:
-    """What an error code says; a code that is not ours says nothing more."""
+    """What an error code says; but for one, a code that is not ours says nothing more."""
+    if code == ErrorCode.NODE_UNAVAILABLE:
+        return "the site's node went away"
     known = code in set(AgentErrorCode)
     return str(AgentError(AgentErrorCode(code))) if known else f"the site failed (code {code})"
+
+
+def is_budget_spent(reason: str) -> bool:
+    """Whether a site was dropped because its privacy budget is spent."""
+    return meaning(AgentErrorCode.BUDGET_SPENT) in reason

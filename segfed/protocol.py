@@ -87,7 +87,7 @@ class Manifest(Settings):
 
     @model_validator(mode="after")
     def _rules_agree(self) -> Self:
-        check_together(self.federation, self.privacy)
+        check_together(self.federation, self.privacy, seconds_per_round=self.seconds_per_round)
         return self
 
     @property
@@ -138,7 +138,8 @@ class RoundReply:
     """Labelled cases behind the weights or the metrics; 0 where the site scores too few."""
 
     metrics: dict[str, float]
-    """Values by declared name: ``loss``, ``seconds``, ``steps``, ``dice_<structure>``.
+    """Values by declared name: ``loss``, ``seconds``, ``steps``, ``epsilon`` (what the study has
+    spent of its privacy budget at the site), ``dice_<structure>``.
 
     A value that the site's policy withholds, or that is not a number, is left out.
     """
@@ -166,6 +167,7 @@ class AgentErrorCode(IntEnum):
     EGRESS_REFUSED = 1010
     INTERNAL = 1011
     STAGE_REFUSED = 1020
+    BUDGET_SPENT = 1030
 
 
 _MEANINGS = {
@@ -181,6 +183,7 @@ _MEANINGS = {
     AgentErrorCode.EGRESS_REFUSED: "the reply held something that may not leave the site",
     AgentErrorCode.INTERNAL: "something unexpected failed at the site",
     AgentErrorCode.STAGE_REFUSED: "the site refuses this step of secure aggregation",
+    AgentErrorCode.BUDGET_SPENT: "the site's privacy budget is spent",
 }
 
 
@@ -335,7 +338,7 @@ class RoundRecord(Settings):
     """Per site: ``n_cases``, ``n_validation_cases``, ``steps``, ``loss``, ``seconds`` (training
     and validation), ``update_norm``, ``bytes_down``, ``bytes_up``, Dice values, and how its update
     lies to the others' (``norm_ratio``, ``cosine``, ``nearest_distance``); None where a site did
-    not state it."""
+    not state it. ``epsilon`` where the study has a privacy budget: what it has spent there."""
 
     seconds: float
 
@@ -371,3 +374,5 @@ class FederationState(Settings):
     """The round whose mean validation Dice is highest; the last one where none was scored."""
 
     finished: bool
+    ended: str = ""
+    """Why the run ended before its last round; empty where it did not, or by early stopping."""

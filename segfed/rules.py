@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from segfed.dp_rules import DifferentialPrivacy
 from segfed.settings import Settings
 
 Algorithm = Literal["fedavg", "fedavgm", "fedadam", "fedyogi"]
@@ -45,8 +46,8 @@ class FederationRules(Settings):
     server_tau: PositiveFloat = 1e-3
     """Added to the root of the second moment; the larger, the less the rates differ by weight."""
 
-    weighting: Literal["cases", "steps"] = "cases"
-    """What a site's update counts by; all but the ``mean`` count each site once."""
+    weighting: Literal["cases", "steps", "sites"] = "cases"
+    """What a site's update counts by, ``sites`` being once each, as all but the ``mean`` do."""
 
     aggregation: Literal["mean", "median", "trimmed_mean", "krum", "multi_krum"] = "mean"
     """``median`` and ``trimmed_mean`` are taken weight by weight, and bear some hostile sites.
@@ -113,6 +114,14 @@ class FederationRules(Settings):
             self.algorithm == "fedavgm" and self.server_momentum > 0
         )
 
+    def count(self, *, n_cases: int, steps: float) -> int:
+        """What an update is weighted by."""
+        return {"cases": n_cases, "steps": int(steps), "sites": 1}[self.weighting]
+
+    def max_count(self, *, steps_per_round: int) -> int:
+        """The most that an update can be weighted by."""
+        return self.count(n_cases=self.max_cases, steps=steps_per_round)
+
     @property
     def uses_krum(self) -> bool:
         """Whether updates are chosen by their distances."""
@@ -144,6 +153,9 @@ class PrivacyRules(Settings):
     """Sites that every sum is over, at least; more than half of the study's, so that no two groups
     of sites can give away different sums of one round."""
 
+    differential_privacy: DifferentialPrivacy | None = None
+    """Noise with a budget; none, and so no such promise, unless stated."""
+
     @model_validator(mode="after")
     def _masks_have_a_range_and_a_threshold(self) -> Self:
         if self.secure_aggregation and (self.threshold is None or self.clip_norm is None):
@@ -156,17 +168,31 @@ class PrivacyRules(Settings):
         return self
 
 
-def check_together(federation: FederationRules, privacy: PrivacyRules) -> None:
-    """Refuse checks that need each site's update where the server is to see none.
+def check_together(
+    federation: FederationRules, privacy: PrivacyRules, *, seconds_per_round: float | None = None
+) -> None:
+    """Refuse what cannot be kept together.
+
+    Args:
+        federation: What the server does with the updates.
+        privacy: What it sees of them.
+        seconds_per_round: Of the study, after which sites begin no step.
 
     Raises:
-        ValueError: Naming every setting that contradicts ``secure_aggregation``.
+        ValueError: Naming every setting that contradicts ``secure_aggregation``, or else every one
+            that contradicts ``differential_privacy``.
     """
     found = ", ".join(_needs_single_updates(federation)) if privacy.secure_aggregation else ""
     if found:
         raise ValueError(
             f"secure_aggregation hides each site's update from the server, which {found} would "
             "have to see: remove one or the other"
+        )
+    found = "; ".join(_unaccountable(federation, privacy, seconds_per_round))
+    if found:
+        raise ValueError(
+            f"differential_privacy could not keep its promise: {found}. Change that, or remove "
+            "differential_privacy"
         )
 
 
@@ -182,3 +208,28 @@ def _needs_single_updates(rules: FederationRules) -> Iterator[str]:
         yield "suspects 'drop'"
     if rules.compression != "none":
         yield f"compression {rules.compression!r} (masked updates are whole numbers of 64 bits)"
+
+
+_NOTHING_BESIDE_THE_UPDATE: tuple[Algorithm, ...] = ("fedavg", "fedavgm", "fedadam", "fedyogi")
+"""Algorithms to whose updates alone noise must be added, because sites send nothing else."""
+
+
+def _unaccountable(
+    federation: FederationRules, privacy: PrivacyRules, seconds_per_round: float | None
+) -> Iterator[str]:
+    """Settings under which more would leave than the noise is made for."""
+    rules = privacy.differential_privacy
+    if rules is None:
+        return
+    if federation.algorithm not in _NOTHING_BESIDE_THE_UPDATE:
+        yield f"algorithm {federation.algorithm!r} sends more than an update"
+    if seconds_per_round is not None:
+        yield "with seconds_per_round the number of steps tells something about the data"
+    if rules.unit == "site":
+        if not privacy.secure_aggregation:
+            yield "unit 'site' needs secure_aggregation, or the server sees updates one by one"
+        if federation.weighting != "sites":
+            yield (
+                f"unit 'site' needs weighting 'sites', because weighting {federation.weighting!r} "
+                "lets one site count for more than the noise hides"
+            )

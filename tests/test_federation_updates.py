@@ -239,6 +239,7 @@ def test_an_error_is_named_by_its_code_and_never_by_its_text():
 
     assert "fewer training cases" in reason(ours)
     assert reason(flower_s) == "the site failed (code 2)"
+    assert reason(Message(Error(5), reply_to=REQUEST)) == "the site's node went away"
 
 
 def test_a_weighted_mean_leaves_out_what_is_unknown():

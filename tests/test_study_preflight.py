@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from segfed.dp_rules import DifferentialPrivacy
 from segfed.errors import CaseError, ConfigError
+from segfed.rules import PrivacyRules
 from segfed.sites import add_case, load_site, submit_label
 from segfed.study.duplicates import duplicate_warnings
 from segfed.study.preflight import check_study
@@ -36,6 +38,21 @@ def test_a_site_with_fewer_cases_than_its_policy_asks_for_is_named(root):
 
     with pytest.raises(ConfigError, match="site b trains on 3 cases or more, found 2"):
         check_study(make_settings(root))
+
+
+def test_a_promise_that_a_site_would_refuse_is_named_before_anything_trains(root):
+    path = root / "b" / "site.toml"
+    path.write_text(path.read_text().replace("[policy]", "[policy]\nmaximum_epsilon = 4.0"))
+    # Two training patients: a delta of 1/2 or more could show one of them in full.
+    private = DifferentialPrivacy(unit="patient", epsilon=8, delta=0.09, clip_norm=1.0)
+    settings = make_settings(root, privacy=PrivacyRules(differential_privacy=private))
+
+    check_study(settings)
+    with pytest.raises(ConfigError, match=r"site b has a maximum_epsilon, found no privacy"):
+        check_study(make_settings(root))
+    loose = private.model_copy(update={"delta": 0.5})
+    with pytest.raises(ConfigError, match=r"needs a delta below 1 / 2, found .*delta = 0.5"):
+        check_study(make_settings(root, privacy=PrivacyRules(differential_privacy=loose)))
 
 
 def test_a_sound_study_lists_its_labels_and_warns_of_few_test_cases(root):

@@ -12,6 +12,7 @@ import torch
 
 from segfed import __version__
 from segfed.agent.audit import Clock, utc_now
+from segfed.agent.budgeted import release_training, train_within_budget
 from segfed.agent.compressing import compressed
 from segfed.agent.departures import Departures
 from segfed.agent.egress import check_egress, rounded
@@ -39,7 +40,7 @@ from segfed.engine import (
 from segfed.engine.device import place
 from segfed.engine.prediction import validation_means
 from segfed.files import sha256_json
-from segfed.privacy import method_of
+from segfed.privacy import method_of, share_of_noise
 from segfed.protocol import STAGES, Manifest, RoundReply, RoundRequest
 from segfed.sites import LabelledCase, Site, select_labels
 
@@ -108,6 +109,8 @@ class Agent:
         if stored is None:
             progress = self._progress_after(request)
             store_reply(self._jobs, request, reply, progress=progress, residue=residue)
+        if request.verb == "train":
+            release_training(self._site, self._manifest, request)
         hidden = request.verb == "train" and self._manifest.privacy.secure_aggregation
         return replace(reply, weights=b"") if hidden else reply
 
@@ -131,28 +134,41 @@ class Agent:
         """The weights after this round's local steps."""
         trainer = self._trainer_before(request.round)
         trainer.load_weights(from_bytes(request.weights))
+        if self._manifest.privacy.differential_privacy is None:
+            reply = self._freely(trainer)
+        else:
+            labels = self._train_labels
+            reply = train_within_budget(
+                request, trainer, labels, site=self._site, manifest=self._manifest
+            )
+        # A slow site that took fewer steps still keeps the study's place in the schedule.
+        trainer.steps_done = request.round * self._manifest.steps_per_round
+        weights = self._clipped(to_bytes(trainer.weights()), request.weights)
+        return replace(reply, weights=weights)
+
+    def _freely(self, trainer: LocalTrainer) -> RoundReply:
+        """Train a round of a study without a privacy budget; the reply lacks its weights."""
         summary = trainer.run(
             self._manifest.steps_per_round,
             seconds=self._manifest.seconds_per_round,
             proximal_mu=self._manifest.federation.proximal_mu,
         )
-        # A slow site that took fewer steps still keeps the study's place in the schedule.
-        trainer.steps_done = request.round * self._manifest.steps_per_round
         metrics = {"seconds": summary.seconds, "steps": float(summary.steps)}
         if summary.n_cases >= self._site.settings.policy.minimum_metric_cases:
             metrics["loss"] = summary.loss
-        weights = self._clipped(to_bytes(trainer.weights()), request.weights)
-        return RoundReply(weights, summary.n_cases, metrics)
+        return RoundReply(b"", summary.n_cases, metrics)
 
     def _clipped(self, trained: bytes, base: bytes) -> bytes:
         """The trained weights as the study bounds them; with secure aggregation the update alone.
 
-        The update is kept, and leaves only under masks.
+        The update is kept, and leaves only under masks; with differential privacy of whole sites it
+        has its noise by then.
         """
         rules = self._manifest.privacy
         if rules.clip_norm is None:
             return trained
-        update = clipped_update(trained, base, clip_norm=rules.clip_norm)
+        noise = share_of_noise(rules)
+        update = clipped_update(trained, base, clip_norm=rules.clip_norm, noise=noise)
         return update if rules.secure_aggregation else moved(base, update)
 
     def _compressed(
@@ -170,7 +186,13 @@ class Agent:
         return compressed(reply, request.weights, method=method, residue=residue)
 
     def _validate(self, request: RoundRequest) -> RoundReply:
-        """Dice of each structure that enough validation cases define to hide the single patient."""
+        """Dice of each structure that enough validation cases define to hide the single patient.
+
+        Nothing where a whole site is the unit of differential privacy: no noise hides its scores.
+        """
+        private = self._manifest.privacy.differential_privacy
+        if private is not None and private.unit == "site":
+            return RoundReply(b"", 0, {})
         cases = self._prepared_validation
         minimum_cases = self._site.settings.policy.minimum_metric_cases
         if len(cases) < minimum_cases:

@@ -17,7 +17,7 @@ from segfed.privacy import Method, compressed_form, method_of
 from segfed.protocol import AgentErrorCode, RoundReply
 from segfed.rules import Compression
 
-_TRAIN_METRICS = frozenset({"loss", "seconds", "steps"})
+_TRAIN_METRICS = frozenset({"loss", "seconds", "steps", "epsilon"})
 
 
 def check_egress(

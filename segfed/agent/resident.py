@@ -12,6 +12,7 @@ from segfed.agent.audit import Clock, utc_now
 from segfed.agent.departures import Departures
 from segfed.agent.policy import check_request
 from segfed.agent.rounds import take_round
+from segfed.agent.scorings import take_scoring
 from segfed.protocol import Manifest, RoundReply, RoundRequest
 from segfed.sites import Site, load_site
 
@@ -21,7 +22,7 @@ class ResidentAgent:
 
     Approval and site are read anew for every job, so that the hospital's decisions count at
     once. Cache and network stay warm while study and site are the same. The rounds of a study are
-    trained in order, each from one model.
+    trained in order, each from one model, and few models are scored in each.
     """
 
     def __init__(self, site_folder: Path, *, device: torch.device, clock: Clock = utc_now) -> None:
@@ -46,9 +47,11 @@ class ResidentAgent:
         """
         try:
             site, manifest, agent = self._study(request.manifest_sha256)
+            check_request(site, manifest, request)
             if request.verb == "train":
-                check_request(site, manifest, request)
                 take_round(self._folder, request)
+            elif request.verb == "validate":
+                take_scoring(self._folder, request)
         except Exception as error:  # noqa: BLE001 - whatever it is, its text must not leave
             raise self._departures.failure(request, error) from None
         return agent.answer(request)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from segfed.cli import console
-from segfed.cli.kit import FederationSettings
+from segfed.cli.kit import KIT_FILE, FederationSettings, ServerKit, expiry_warning
 from segfed.cli.log_lines import say
 from segfed.cli.progress import submitted_studies
 from segfed.cli.status_table import follow_line, status_json, status_table
@@ -81,6 +81,11 @@ def submit(
     from segfed.cli.submission import submit as start
     from segfed.study.tracking import track_federation
 
+    if detach and mlflow is not None:
+        raise typer.BadParameter(
+            "MLflow is told by who follows the study, and --detach follows none: leave out one.",
+            param_hint="--mlflow",
+        )
     signed = read_signed(study)
     folder = start(kit, signed, resume=resume, say=say)
     rounds = signed.manifest.rounds
@@ -105,7 +110,10 @@ def status(
     kit: _Kit,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show how the last submitted study goes; exit code 1 if it stopped before its end."""
+    """Show how the last submitted study goes; exit code 1 if it stopped before its end.
+
+    A certificate that expires soon is announced on stderr.
+    """
     from segfed.cli.server import online_sites
     from segfed.cli.submission import current_progress
 
@@ -120,6 +128,9 @@ def status(
         console.print_json(status_json(progress, online=online))
     else:
         console.out.print(status_table(progress, online=online))
+    settings = load_toml(kit / KIT_FILE, ServerKit, kind="server's kit")
+    if warning := expiry_warning(settings, now=datetime.now(UTC)):
+        console.show_warnings([warning])
     if progress.state == "stopped":
         raise typer.Exit(1)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from segfed.privacy import with_noise
 from segfed.protocol import Manifest
 from segfed.settings import load_json, load_toml
 from segfed.sites import load_task
@@ -49,4 +50,8 @@ def read_manifest(path: Path) -> Manifest:
     is_file = study.task.endswith(".toml")
     task = load_task(str(path.resolve().parent / study.task) if is_file else study.task)
     plan = make_plan(task, study.plan).model_dump(mode="json")
-    return Manifest.model_validate(study.model_dump() | {"task": task.name, "plan": plan})
+    privacy = with_noise(
+        study.privacy, rounds=study.rounds, steps_per_round=study.steps_per_round
+    ).model_dump()
+    fields = {"task": task.name, "plan": plan, "privacy": privacy}
+    return Manifest.model_validate(study.model_dump() | fields)

@@ -50,7 +50,9 @@ def marks(
     path = out or folder / _FILE
     write_keyed_scans(scans, path)
     console.out.print(
-        f"{len(scans.scans)} scans, written to {path}; nothing was sent.", highlight=False
+        f"{len(scans.scans)} scans, written to {path}; nothing was sent.",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

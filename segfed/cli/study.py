@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from segfed.cli import console
+from segfed.cli import console, home_scores
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Compare label arms (manual, assisted) and regimes (local, pooled, ensemble, federated).",
 )
+
+app.command("combine")(home_scores.combine)
 
 
 @app.command("run")

@@ -204,9 +204,7 @@ class LocalTrainer:
 
     def _step(self, patches: Patches, pull: ProximalPull | None) -> float:
         """One optimizer step; returns its loss."""
-        rate = self.plan.learning_rate * schedule(self.steps_done, self.total_steps)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        rate = self._set_rate()
         with enough_memory(self.device, otherwise=_ADVICE):
             images, labels = training_batch(patches, self.plan, self.network, device=self.device)
             value = self._gradients.take(images, labels)
@@ -221,6 +219,19 @@ class LocalTrainer:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), _MAX_GRADIENT_NORM)
         self._optimizer.step()
         return value
+
+    def follow_gradients(self) -> None:
+        """One optimizer step along the gradients that the weights have, taken as they are."""
+        self._set_rate()
+        self._optimizer.step()
+        self.steps_done += 1
+
+    def _set_rate(self) -> float:
+        """Give the optimizer the learning rate of the next step; returns it."""
+        rate = self.plan.learning_rate * schedule(self.steps_done, self.total_steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        return rate
 
     def _draw(self, step: int) -> Patches:
         """The patches of a step; read ahead by another thread."""

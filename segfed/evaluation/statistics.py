@@ -116,7 +116,7 @@ def these_sites(
     if not (np.isfinite(low) and np.isfinite(high)):
         reason = "too few cases with different scores for an interval that keeps its level"
         return _estimate(values, mean, reason=reason)
-    half = _satterthwaite_half(_case_parts(sites.values()), level=level)
+    half = satterthwaite_half(_case_parts(sites.values()), level=level)
     interval = (mean - max(high * error, half), mean + max(-low * error, half))
     return _estimate(values, mean, interval=interval)
 
@@ -187,7 +187,7 @@ def new_models(
     parts += _case_parts(sites.values())
     if not any(part for part, _ in parts):
         return _estimate(averaged, mean, interval=(mean, mean))
-    half = _satterthwaite_half(parts, level=level)
+    half = satterthwaite_half(parts, level=level)
     return _estimate(averaged, mean, interval=(mean - half, mean + half))
 
 
@@ -274,7 +274,7 @@ def _case_parts(sites: Iterable[Floats]) -> list[tuple[float, int]]:
     ]
 
 
-def _satterthwaite_half(parts: Sequence[tuple[float, int]], *, level: float) -> float:
+def satterthwaite_half(parts: Sequence[tuple[float, int]], *, level: float) -> float:
     """Half the t interval of a mean whose variance is a sum of parts, not all of them 0."""
     variance = sum(part for part, _ in parts)
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)

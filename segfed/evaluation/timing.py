@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,44 +75,45 @@ def time_ratio(timings: Sequence[Timing], *, level: float = 0.95) -> TimeRatio:
     """
     readers = _codes([f"{t.site}/{t.reader}" for t in timings])
     cases = _codes([f"{t.site}/{t.case}" for t in timings])
-    counts = {"n_labels": len(timings), "n_cases": _n(cases), "n_readers": _n(readers)}
+    nothing = TimeRatio(None, None, None, len(timings), _n(cases), _n(readers))
     if {t.arm for t in timings} != {"manual", "assisted"}:
-        reason = "times of one arm only" if timings else "no times"
-        return TimeRatio(None, None, None, **counts, reason=reason)
-    log_seconds = np.log([t.seconds for t in timings])
+        return replace(nothing, reason="times of one arm only" if timings else "no times")
+    y: Floats = np.log([t.seconds for t in timings])
     arm = np.array([[float(t.arm == "assisted")] for t in timings])
+    by_reader, by_case = _dummies(readers), _dummies(cases)
     period = _dummies(_codes([str(t.period) for t in timings]))[:, 1:]
-    intercept = np.ones_like(arm)
-    if not _tells(arm, np.hstack([intercept, _dummies(readers)])):
-        difference = log_seconds[arm[:, 0] == 1].mean() - log_seconds[arm[:, 0] == 0].mean()
+    if not _tells(arm, by_reader):
+        difference = float(y[arm[:, 0] == 1].mean() - y[arm[:, 0] == 0].mean())
         reason = "no reader has labels of both arms: readers cannot be told from arms"
-        return TimeRatio(math.exp(difference), None, None, **counts, reason=reason)
-    has_period = period.shape[1] > 0 and _tells(
-        arm, np.hstack([intercept, period, _dummies(readers)])
-    )
-    known = np.hstack([intercept, *([period] if has_period else []), _dummies(readers)])
-    is_paired = _tells(arm, np.hstack([known, _dummies(cases)]))
-    design = np.hstack([arm, known, *([_dummies(cases)] if is_paired else [])])
+        return replace(nothing, ratio=math.exp(difference), reason=reason)
+    if not (period.shape[1] and _tells(arm, np.hstack([period, by_reader]))):
+        period = period[:, :0]
+    known = np.hstack([period, by_reader])
+    is_paired = _tells(arm, np.hstack([known, by_case]))
+    design = np.hstack([arm, known, by_case]) if is_paired else np.hstack([arm, known])
     freedom = len(timings) - int(np.linalg.matrix_rank(design))
     found = None
-    if counts["n_readers"] >= MINIMUM_READERS and freedom > 0:
-        fixed = np.hstack([arm, intercept, *([period] if has_period else [])])
-        found = _fit_mixed(log_seconds, fixed, readers=readers, cases=cases)
-    method = MIXED if found else FIXED if is_paired else UNPAIRED
-    mean, error = found or _fit_fixed(log_seconds, design, freedom=freedom)
-    common = {**counts, "method": method, "accounts_for_period": has_period}
+    if nothing.n_readers >= MINIMUM_READERS and freedom > 0:
+        fixed = np.hstack([arm, np.ones_like(arm), period])
+        found = _fit_mixed(y, fixed, readers=by_reader, cases=by_case)
+    mean, error = found or _fit_fixed(y, design, freedom=freedom)
+    ratio = replace(
+        nothing,
+        ratio=math.exp(mean),
+        method=MIXED if found else FIXED if is_paired else UNPAIRED,
+        accounts_for_period=period.shape[1] > 0,
+    )
     if error is None:
-        reason = "too few labels for an interval"
-        return TimeRatio(math.exp(mean), None, None, **common, reason=reason)
+        return replace(ratio, reason="too few labels for an interval")
     half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
-    return TimeRatio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), **common)
+    return replace(ratio, ci_low=math.exp(mean - half), ci_high=math.exp(mean + half))
 
 
 def _fit_mixed(
-    y: Floats, fixed: Floats, *, readers: NDArray[np.intp], cases: NDArray[np.intp]
+    y: Floats, fixed: Floats, *, readers: Floats, cases: Floats
 ) -> tuple[float, float] | None:
     """The arm's effect (first column) and its standard error; None where the fit is no good."""
-    parts = {"reader": _dummies(readers), "case": _dummies(cases)}
+    parts = {"reader": readers, "case": cases}
     components = VCSpec(
         list(parts),
         [[[f"{name}{i}" for i in range(of.shape[1])]] for name, of in parts.items()],
@@ -149,7 +150,8 @@ def _tells(column: Floats, others: Floats) -> bool:
 
 def _codes(names: Sequence[str]) -> NDArray[np.intp]:
     """Each name as its number among the sorted ones."""
-    return np.unique(np.array(names, dtype=str), return_inverse=True)[1]
+    codes: NDArray[np.intp] = np.unique(np.array(names, dtype=str), return_inverse=True)[1]
+    return codes
 
 
 def _n(codes: NDArray[np.intp]) -> int:

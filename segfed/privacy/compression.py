@@ -79,7 +79,8 @@ def decompress(compressed: Arrays, *, like: Arrays, method: Method) -> Arrays:
         flat = codes.astype(np.float32)
     else:
         _, sizes = _channels(like)
-        whole = _unpacked(codes, sum(sizes)) if method == "int4" else codes
+        is_packed = method == "int4"
+        whole = _unpacked(codes.astype(np.uint8), sum(sizes)) if is_packed else codes
         with np.errstate(over="ignore", invalid="ignore"):
             flat = whole.astype(np.float32) * np.repeat(compressed[SCALES], sizes)
     ends = np.cumsum([like[name].size for name in sorted(like)])
@@ -125,7 +126,7 @@ def _packed(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
     return np.asarray(pairs[0::2] | (pairs[1::2] << 4), dtype=np.uint8)
 
 
-def _unpacked(codes: NDArray[np.generic], n_values: int) -> NDArray[np.int8]:
+def _unpacked(codes: NDArray[np.uint8], n_values: int) -> NDArray[np.int8]:
     """The numbers in some bytes."""
     halves = np.stack([codes & 0x0F, codes >> 4], axis=1).reshape(-1)[:n_values]
     return np.asarray(halves.astype(np.int8) - _HALF_BYTE_ZERO, dtype=np.int8)

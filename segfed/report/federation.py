@@ -82,6 +82,7 @@ def _costs(folder: Path) -> dict[str, Any]:
     return {
         "rounds": len(rounds),
         "best_round": state.best_round,
+        "ended": state.ended,
         "seconds": sum(record.seconds for record in rounds),
         "convergence_score": _convergence(rounds),
         "sites": {

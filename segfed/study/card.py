@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from segfed.dp_rules import statement
 from segfed.engine import Lineage
 from segfed.evaluation import SiteValues, these_sites
 from segfed.sites import Task
@@ -64,7 +65,20 @@ cases.
 ## Limits
 
 {LIMITS} {_by_hand(study.settings.card.limits)} More figures are in the study's report. {_LINEAGE}
+
+{_privacy(study, model)}
 """
+
+
+def _privacy(study: StudyRecord, model: ModelRecord) -> str:
+    """What the weights may tell of those whose data trained them."""
+    rules = study.settings.privacy.differential_privacy
+    if rules is None or model.epsilon is None:
+        return (
+            "It was trained without noise: whoever has the weights may be able to tell something "
+            "about single training cases."
+        )
+    return "\n".join(statement(rules, epsilon=model.epsilon))
 
 
 def _results(model: ModelRecord, scores: Sequence[ScoreRow]) -> str:

@@ -111,6 +111,7 @@ def _check_roles(
                 f"site {site.name} trains on {policy.minimum_train_cases} cases or more, found "
                 f"{n_cases} in split {settings.train_split!r}"
             )
+        problems += _budget_problems(site, settings)
         if "federated" in settings.regimes and settings.budget.rounds < policy.minimum_rounds:
             problems.append(
                 f"site {site.name} takes part in {policy.minimum_rounds} rounds or more, found "
@@ -120,6 +121,21 @@ def _check_roles(
         raise ConfigError(
             f"Study {settings.name!r} cannot run on these sites: {'; '.join(problems)}. Correct "
             "the study file, or agree on another policy with the site."
+        )
+
+
+def _budget_problems(site: Site, settings: StudySettings) -> Iterator[str]:
+    """What a site's agent would refuse about differential privacy, said before anything trains."""
+    rules, limit = settings.privacy.differential_privacy, site.settings.policy.maximum_epsilon
+    if "federated" not in settings.regimes:
+        return
+    if rules is None and limit is not None:
+        yield f"site {site.name} has a maximum_epsilon, found no privacy.differential_privacy"
+    n_patients = len({case.patient_id for case in site.split(settings.train_split)})
+    if rules is not None and rules.unit == "patient" and rules.delta * n_patients >= 1:
+        yield (
+            f"site {site.name} has {n_patients} training patients and so needs a delta below "
+            f"1 / {n_patients}, found privacy.differential_privacy.delta = {rules.delta:g}"
         )
 
 

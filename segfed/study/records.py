@@ -179,6 +179,9 @@ class ModelRecord(Settings):
     """How many of the steps lie behind the best validation, whose weights are kept; None where
     nothing was validated."""
 
+    epsilon: float | None = None
+    """The most that its training spent of the privacy budget at a site; None without a budget."""
+
     @property
     def model_id(self) -> ModelId:
         """Which model of the study it is."""

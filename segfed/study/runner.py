@@ -114,7 +114,7 @@ def plan_study(
     workers: int | None = None,
     only: Sequence[str] = (),
 ) -> StudyChecked:
-    """What `run_study` would do, after the same checks; trains and writes nothing.
+    """What `run_study` would do, after the same checks; writes to nothing but the sites' caches.
 
     Args:
         settings: The study, as ``load_study`` reads it.

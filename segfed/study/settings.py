@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from segfed.errors import ConfigError
+from segfed.privacy import with_noise
 from segfed.protocol import ArmChoice
 from segfed.rules import FederationRules, PrivacyRules, check_together
 from segfed.settings import Settings, load_toml
@@ -162,7 +163,9 @@ class StudySettings(Settings):
                 f"federation.minimum_sites is {self.federation.minimum_sites}, but the study has "
                 f"{len(self.sites)} sites: lower it, or add sites"
             )
-        check_together(self.federation, self.privacy)
+        check_together(
+            self.federation, self.privacy, seconds_per_round=self.budget.seconds_per_round
+        )
         threshold = self.privacy.threshold
         if threshold is not None and not threshold <= len(self.sites) < 2 * threshold:
             raise ValueError(
@@ -173,7 +176,7 @@ class StudySettings(Settings):
 
 
 def load_study(path: Path) -> StudySettings:
-    """The study in a TOML file, its paths made absolute.
+    """The study in a TOML file, its paths made absolute and its noise computed.
 
     Raises:
         ConfigError: If the file is missing or breaks a rule; every problem is listed at once,
@@ -194,6 +197,11 @@ def load_study(path: Path) -> StudySettings:
     builtin = settings.task in list_tasks() or not settings.task.endswith(".toml")
     return settings.model_copy(
         update={
+            "privacy": with_noise(
+                settings.privacy,
+                rounds=settings.budget.rounds,
+                steps_per_round=settings.budget.steps_per_round,
+            ),
             "sites": tuple((folder / site).resolve() for site in settings.sites),
             "external_sites": tuple((folder / site).resolve() for site in settings.external_sites),
             "task": settings.task if builtin else str((folder / settings.task).resolve()),

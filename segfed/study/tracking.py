@@ -58,11 +58,11 @@ class StudyTracker:
                 plan = event.schedule.models
                 self._resumed = {item.model for item in plan if item.action == "resume"}
                 self._study_run()
-            case TrainingAdvanced(model=model, round_record=None):
-                self._model_run(model).log({"loss": event.loss}, step=event.done)
-            case TrainingAdvanced(model=model, round_record=record):
-                self._model_run(model).log(round_values(record), step=event.done)
-            case TrainingFinished(model=model):
+            case TrainingAdvanced(round_record=RoundRecord() as record):
+                self._model_run(event.model).log(round_values(record), step=event.done)
+            case TrainingAdvanced():
+                self._model_run(event.model).log({"loss": event.loss}, step=event.done)
+            case TrainingFinished():
                 self._finish(event)
 
     def _finish(self, event: TrainingFinished) -> None:

@@ -57,15 +57,6 @@ def test_a_simulation_says_where_its_weights_are_and_logs_its_rounds(tmp_path):
     assert run.data.metrics["north/bytes_up"] < run.data.metrics["north/bytes_down"] / 2 / 3
 
 
-def test_a_simulation_that_fails_ends_with_1_and_the_reason(tmp_path):
-    (tmp_path / "study.json").write_text(bean_manifest(tmp_path).model_dump_json())
-
-    done = call(tmp_path, [tmp_path / "none", tmp_path / "nowhere"])
-
-    assert done.returncode == 1
-    assert "nowhere" in done.stderr or "none" in done.stderr
-
-
 @pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="Ray is an extra")
 def test_ray_ends_with_the_weights_of_one_process_and_leaves_none_behind(tmp_path):
     for engine in ("in-process", "ray"):
