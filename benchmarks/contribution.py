@@ -1,4 +1,4 @@
-"""What each of four sites adds to a federation, measured in two ways.
+"""What each of three sites adds to a federation, measured in two ways.
 
     python benchmarks/contribution.py RESULTS.jsonl [--seeds 0 1 2] [--rounds 10]
     python benchmarks/contribution.py RESULTS.jsonl --summary
@@ -39,7 +39,7 @@ from segfed.engine.network import UNet
 from segfed.evaluation.contribution import all_groups, contributions, shapley_values
 from segfed.rules import PrivacyRules
 
-SITES = tuple(f"site{index}" for index in range(4))
+SITES = tuple(f"site{index}" for index in range(3))
 ODD = SITES[-1]
 SCENARIOS = ("ordinary", "few_cases", "label_swap", "free_rider", "duplicate")
 FEW = 2

@@ -1,12 +1,14 @@
 """Whom a model gives away that was trained on them, alone, in a federation, and clipped.
 
     python benchmarks/leakage.py RESULTS.jsonl [--sites FOLDER...] [--seeds 0 1 2] [--steps 120]
+    python benchmarks/leakage.py PATCHES.json --sites FOLDER... --reconstruct
     python benchmarks/leakage.py RESULTS.jsonl --summary
 
 Real cases with a small plan: each site trains a model of its own, and all sites train one together
 by FedAvg in as many steps, openly and with clipped updates. Members are the training patients,
-others the test patients of the same sites. One seed is a line of RESULTS.jsonl. The sites are those
-of ``segfed site import … --format msd``.
+others the test patients of the same sites. One seed is a line of RESULTS.jsonl. The sites are made
+by ``segfed site import … --format msd``. With ``--reconstruct`` small patches are rebuilt from the
+untrained network's updates instead, and the table is printed at once.
 """
 
 from __future__ import annotations
@@ -20,7 +22,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from segfed.attacks import Candidate, attack_advantage, case_fit
+from segfed.attacks import (
+    Candidate,
+    InversionSettings,
+    attack_advantage,
+    case_fit,
+    invert_updates,
+    usual_exposures,
+)
 from segfed.engine import (
     LocalTrainer,
     Plan,
@@ -184,6 +193,29 @@ def _candidates(fits: Mapping[str, Any], model: str, attack: str) -> list[Candid
     return found
 
 
+def reconstruct(
+    sites: Sequence[Site], plan: Plan, out: Path, *, repeats: int, iterations: int
+) -> None:
+    """Attack updates of the untrained network; writes and prints what they show."""
+    cases = [case for found in cases_of(sites, plan, "train").values() for case in found]
+    found = invert_updates(
+        build_network(plan, seed=0),
+        plan,
+        cases,
+        exposures=usual_exposures(plan, n_steps=15, n_sites=len(sites)),
+        settings=InversionSettings(repeats=repeats, iterations=iterations),
+    )
+    out.write_text(json.dumps([vars(row) for row in found], indent=2) + "\n")
+    print("| Update | True patch | Other patches | Difference | PSNR, dB |")
+    print("|---|---|---|---|---|")
+    for row in found:
+        print(
+            f"| {row.exposure} | {row.correlation:.2f} | {row.chance:.2f} | {row.advantage:+.2f} "
+            f"({row.advantage_low:+.2f}, {row.advantage_high:+.2f}) | {row.psnr_db:.1f} "
+            f"({row.chance_psnr_db:.1f}) |"
+        )
+
+
 def main() -> None:
     """Run what is missing, or print what is there."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -192,15 +224,28 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--summary", action="store_true")
+    parser.add_argument("--reconstruct", action="store_true")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=80)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    sites = [load_site(folder) for folder in arguments.sites]
+    if arguments.reconstruct:
+        plan = make_plan(load_task(TASK), {**PLAN, "patch_voxels": (16, 16, 16)})
+        reconstruct(
+            sites,
+            plan,
+            arguments.results,
+            repeats=arguments.repeats,
+            iterations=arguments.iterations,
+        )
+        return
     lines = arguments.results.read_text().splitlines() if arguments.results.exists() else []
     done = [json.loads(line) for line in lines]
     if arguments.summary:
         summarise([item for item in done if item["seed"] in arguments.seeds])
         return
     plan = make_plan(load_task(TASK), PLAN)
-    sites = [load_site(folder) for folder in arguments.sites]
     for seed in arguments.seeds:
         if seed not in {item["seed"] for item in done}:
             with arguments.results.open("a") as handle:

@@ -6,10 +6,12 @@ import json
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from federation.simulation import run_federation
 from segfed.agent import AUDIT_FILE, Agent, read_audit, shared_history
 from segfed.agent.audit import append_entry
+from segfed.cli import audit
 from segfed.errors import FederationError, LedgerError
 from segfed.files import write_bytes
 from segfed.protocol import RoundRecord, record_heads
@@ -117,9 +119,15 @@ def test_fields_of_later_versions_leave_the_heads_of_an_older_record_alone():
     assert record_heads([]) == heads[:1]
 
 
-def test_a_line_says_to_whom_a_message_went(tmp_path):
-    site, _ = federate(tmp_path)
+def test_the_commands_say_to_whom_a_message_went_and_what_is_shared(tmp_path):
+    site, run_folder = federate(tmp_path)
 
-    first, *_ = read_audit(site.folder / AUDIT_FILE)
+    shown = CliRunner().invoke(audit.app, ["show", str(site.folder), "--json"])
+    verified = CliRunner().invoke(
+        audit.app, ["verify", str(site.folder), "--against", str(run_folder)]
+    )
 
-    assert first.recipient == "study beans, simulated on this machine"
+    recipients = {line["recipient"] for line in json.loads(shown.stdout)}
+    assert recipients == {"study beans, simulated on this machine"}
+    assert "2 rounds, in 2 of which the server took down a hash of this log" in verified.stdout
+    assert "4 messages of this log hold a hash of the server's record" in verified.stdout

@@ -17,7 +17,7 @@ CASES = sample_cases(4)
 
 
 def attack(*exposures, **settings):
-    fields = {"repeats": 2, "iterations": 25, "seed": 0}
+    fields = {"repeats": 2, "iterations": 18, "seed": 0}
     return invert_updates(
         build_network(PLAN, seed=0),
         PLAN,

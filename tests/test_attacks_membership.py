@@ -34,7 +34,7 @@ def overfitted():
     """A network that was trained on the first six cases again and again."""
     cases = [unlearnable(seed) for seed in range(6)]
     network = build_network(PLAN, seed=0)
-    LocalTrainer(PLAN, cases, network=network, seed=0, total_steps=120, device=CPU).run(120)
+    LocalTrainer(PLAN, cases, network=network, seed=0, total_steps=80, device=CPU).run(80)
     return network
 
 

@@ -31,6 +31,7 @@ def test_every_message_that_left_is_listed(tmp_path):
 
     assert "2 messages with 8 bytes left site" in shown
     assert first["sha256"][:12] in shown
+    assert "approved" in shown  # "no approved study", over two lines of a narrow table
     assert (second["round"], second["kind"], second["bytes"]) == (2, "train", 5)
 
 

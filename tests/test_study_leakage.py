@@ -70,17 +70,16 @@ def test_patches_are_reconstructed_from_rounds_of_two_models(root):
 
 
 def test_the_command_writes_the_figures_and_prints_a_summary(root):
-    command = [str(root / "run"), "--no-reconstruct", "--device", "cpu"]
+    command = [str(root / "run"), "--membership-only", "--device", "cpu"]
 
     shown = CliRunner().invoke(privacy.app, ["attack", *command])
-    plain = CliRunner().invoke(privacy.app, ["attack", *command, "--json"])
 
     assert shown.exit_code == 0
     assert "Not attacked, for too few patients: local c manual, seed 0." in shown.stdout
     assert "Guessing gives 0" in shown.stdout
     assert "8 in, 8 out" in shown.stdout
     written = json.loads((root / "run" / ATTACKS_FILE).read_text())
-    assert json.loads(plain.stdout) == written
+    assert (len(written["membership"]), written["inversion"]) == (9, [])
 
 
 def test_labels_that_changed_since_are_no_members(root):

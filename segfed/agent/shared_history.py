@@ -81,7 +81,7 @@ def _changed_at_server(
     heads = record_heads(records)
     noted = {(e.round, e.server_head) for e in entries if e.server_head is not None}
     for number, head in sorted(noted):
-        if number <= len(heads) and heads[number - 1] != head:
+        if 1 <= number <= len(heads) and heads[number - 1] != head:
             yield f"the record before round {number} had the head {head[:12]} when the site saw it"
 
 

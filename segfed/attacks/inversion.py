@@ -301,11 +301,14 @@ def _correlation(first: torch.Tensor, second: torch.Tensor) -> float:
 
 
 def _psnr_db(guess: torch.Tensor, patch: torch.Tensor) -> float:
-    """Peak signal to noise of a guess whose intensities are fitted to the patch by a line."""
+    """Peak signal to noise of a guess whose intensities are fitted to the patch by a line.
+
+    0 where the patch is the same everywhere, and so has no peak.
+    """
     unexplained = max(1 - _correlation(guess, patch) ** 2, 1e-12)
     error = float(patch.var(correction=0)) * unexplained
     peak = float(patch.max() - patch.min())
-    return 10 * math.log10(peak**2 / error) if error > 0 else math.inf
+    return 10 * math.log10(peak**2 / error) if error > 0 else 0.0
 
 
 def _summary(exposure: Exposure, rows: Sequence[_Likeness]) -> Inversion:

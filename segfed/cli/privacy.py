@@ -24,13 +24,12 @@ def _group() -> None:
 @app.command("attack")
 def attack(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a finished study.")],
-    reconstruct: Annotated[
+    membership_only: Annotated[
         bool,
         typer.Option(
-            "--reconstruct/--no-reconstruct",
-            help="Also reconstruct patches from updates: minutes on a CPU.",
+            "--membership-only", help="No reconstruction of patches, which takes minutes."
         ),
-    ] = True,
+    ] = False,
     repeats: Annotated[
         int, typer.Option("--repeats", min=2, help="Patches to reconstruct of each exposure.")
     ] = 5,
@@ -50,13 +49,13 @@ def attack(
     with console.progress_bars() as progress:
         bars = {
             what: progress.add_task(what, total=None, note="")
-            for what in ("membership", *(("reconstruction",) if reconstruct else ()))
+            for what in ("membership", *(() if membership_only else ("reconstruction",)))
         }
         record = attack_study(
             run,
             device=select_device(device),
             seed=seed,
-            inversion=settings if reconstruct else None,
+            inversion=None if membership_only else settings,
             on_progress=lambda what, done, total: progress.update(
                 bars[what], completed=done, total=total
             ),

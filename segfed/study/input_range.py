@@ -20,11 +20,16 @@ def write_input_ranges(run: StudyRun, records: Sequence[ModelRecord]) -> None:
     """Note beside each trained model what its training images look like, where it is not yet.
 
     A model that is trained anew begins with an empty folder, so that a note always fits its model.
+    One that was trained with differential privacy gets none: percentiles without noise would tell
+    what its weights must not.
     """
+    private = run.settings.privacy.differential_privacy is not None
     seen: dict[tuple[str, str], list[Features]] = {}
     for record in records:
         path = run.out / record.model_id.folder / RANGE_FILE
         if record.regime in (UNTRAINED, "ensemble") or path.exists():
+            continue
+        if private and record.regime == "federated":
             continue
         cases: list[Features] = []
         for site in run.data.sites:

@@ -120,6 +120,7 @@ def attack_study(
     """
     study = read_study(run_folder)
     run = _Run(run_folder, study, read_plan(study.plan), check_study(study.settings), device)
+    reconstructions = _reconstructions(run, inversion, on_progress) if inversion else ()
     trained = [model for model in study.models if model.regime not in (UNTRAINED, "ensemble")]
     membership: list[Membership] = []
     not_attacked: list[str] = []
@@ -136,7 +137,7 @@ def attack_study(
         n_bootstrap=n_bootstrap,
         membership=tuple(membership),
         not_attacked=tuple(not_attacked),
-        inversion=_reconstructions(run, inversion, on_progress) if inversion else (),
+        inversion=reconstructions,
     )
     write_text(run_folder / ATTACKS_FILE, record.model_dump_json(indent=2) + "\n")
     return record
