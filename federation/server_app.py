@@ -67,7 +67,7 @@ def make_server_app(
             model = GlobalModel(read_weights(initial_weights))
         rounds = CheckedRounds(grid, manifest, site_names=site_names, spool=out / "spool")
         while not is_finished(manifest, records):
-            model, record = rounds.run(len(records) + 1, model)
+            model, record = rounds.run(len(records) + 1, model, records)
             records.append(record)
             save_round(out, manifest, records=records, model=model)
             on_round(record)

@@ -42,7 +42,7 @@ class SiteUpdate:
 
     def count(self, rules: FederationRules) -> int:
         """What the update is weighted by."""
-        return self.n_cases if rules.weighting == "cases" else int(self.metrics["steps"])
+        return int(self.metrics["steps"]) if rules.weighting == "steps" else self.n_cases
 
 
 def believed_counts(updates: Collection[SiteUpdate], rules: FederationRules) -> dict[str, int]:
@@ -52,7 +52,7 @@ def believed_counts(updates: Collection[SiteUpdate], rules: FederationRules) -> 
     would replace the model. Among fewer than three sites nothing is a usual count.
     """
     counts = {update.site: update.count(rules) for update in updates}
-    if rules.weighting != "cases" or len(counts) < _FEWEST_COUNTS:
+    if rules.weighting == "steps" or len(counts) < _FEWEST_COUNTS:
         return counts
     most = int(_LARGEST_COUNT_RATIO * median(counts.values()))
     return {site: min(count, most) for site, count in counts.items()}

@@ -12,7 +12,9 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from segfed.settings import Settings
 
-Algorithm = Literal["fedavg", "fedavgm", "fedadam", "fedyogi"]
+Algorithm = Literal["fedavg", "fedavgm", "fedadam", "fedyogi", "scaffold"]
+Weighting = Literal["cases", "steps", "fedcostwavg", "fedpidavg"]
+PersonalLayers = Literal["norm", "head"]
 
 # Those of Flower's strategies, from which the arithmetic comes as well.
 _SERVER_LEARNING_RATES: dict[Algorithm, float] = {
@@ -20,6 +22,7 @@ _SERVER_LEARNING_RATES: dict[Algorithm, float] = {
     "fedavgm": 1.0,
     "fedadam": 0.1,
     "fedyogi": 0.01,
+    "scaffold": 1.0,
 }
 
 
@@ -28,7 +31,8 @@ class FederationRules(Settings):
 
     algorithm: Algorithm = "fedavg"
     """What the server makes of the mean of the updates: the new model itself (``fedavg``), or a
-    step towards it with momentum (``fedavgm``) or a rate of its own for each weight."""
+    step towards it with momentum (``fedavgm``) or a rate of its own for each weight. With
+    ``scaffold`` it is the mean, and each site is told how its steps differ from all sites'."""
 
     proximal_mu: Annotated[float, Field(ge=0)] = 0.0
     """FedProx: each site adds (mu / 2) ||w - w0||² to its loss; 0 leaves the loss as it is."""
@@ -43,8 +47,13 @@ class FederationRules(Settings):
     server_tau: PositiveFloat = 1e-3
     """Added to the root of the second moment; the larger, the less the rates differ by weight."""
 
-    weighting: Literal["cases", "steps"] = "cases"
-    """What a site's update counts by; all but the ``mean`` count each site once."""
+    weighting: Weighting = "cases"
+    """What a site's update counts by; all but the ``mean`` count each site once. ``fedcostwavg``
+    and ``fedpidavg`` add to the share of the cases how each site's loss falls."""
+
+    personal: tuple[PersonalLayers, ...] = ()
+    """Layers that each site trains on from its own, and not from the sites' mean: ``norm`` is
+    FedBN. The global model holds their mean all the same."""
 
     aggregation: Literal["mean", "median", "trimmed_mean", "krum", "multi_krum"] = "mean"
     """``median`` and ``trimmed_mean`` are taken weight by weight, and bear some hostile sites.
@@ -102,7 +111,7 @@ class FederationRules(Settings):
     @property
     def remembers(self) -> bool:
         """Whether the server keeps more than the model from round to round."""
-        return self.algorithm in {"fedadam", "fedyogi"} or (
+        return self.algorithm in {"fedadam", "fedyogi", "scaffold"} or (
             self.algorithm == "fedavgm" and self.server_momentum > 0
         )
 
@@ -110,6 +119,41 @@ class FederationRules(Settings):
     def uses_krum(self) -> bool:
         """Whether updates are chosen by their distances."""
         return self.aggregation in {"krum", "multi_krum"}
+
+    @property
+    def weighs_losses(self) -> bool:
+        """Whether updates count by the losses that sites report."""
+        return self.weighting in {"fedcostwavg", "fedpidavg"}
+
+    @model_validator(mode="after")
+    def _algorithm_sees_what_it_needs(self) -> Self:
+        if problems := "; ".join(self._contradictions()):
+            raise ValueError(problems)
+        return self
+
+    def _contradictions(self) -> Iterator[str]:
+        """One phrase for each pair of settings of which one undoes the other."""
+        scaffold = "algorithm 'scaffold'" if self.algorithm == "scaffold" else None
+        weighting = f"weighting {self.weighting!r}" if self.weighs_losses else None
+        for name in filter(None, (scaffold, weighting)):
+            if self.aggregation != "mean":
+                yield (
+                    f"{name} is for the sites' weighted mean, but aggregation is "
+                    f"{self.aggregation!r}: set that to 'mean', or remove the former"
+                )
+        for name in filter(None, (scaffold, "personal" if self.personal else None)):
+            if self.clip_norm_ratio is not None:
+                yield (
+                    f"{name} needs updates of full length, which clip_norm_ratio shortens: remove "
+                    "one or the other"
+                )
+        if self.personal and self.algorithm != "fedavg":
+            yield (
+                f"personal layers never start from the sites' mean, but algorithm "
+                f"{self.algorithm!r} steers by it: take 'fedavg', or remove personal"
+            )
+        if len(set(self.personal)) < len(self.personal):
+            yield f"personal lists something twice: {', '.join(self.personal)}"
 
     @model_validator(mode="after")
     def _krum_has_enough_sites(self) -> Self:
@@ -150,10 +194,10 @@ class PrivacyRules(Settings):
 
 
 def check_together(federation: FederationRules, privacy: PrivacyRules) -> None:
-    """Refuse checks that need each site's update where the server is to see none.
+    """Refuse what needs each site's update, or an update of full length, where there is none.
 
     Raises:
-        ValueError: Naming every setting that contradicts ``secure_aggregation``.
+        ValueError: Naming every setting that contradicts ``secure_aggregation`` or ``clip_norm``.
     """
     found = ", ".join(_needs_single_updates(federation)) if privacy.secure_aggregation else ""
     if found:
@@ -161,12 +205,23 @@ def check_together(federation: FederationRules, privacy: PrivacyRules) -> None:
             f"secure_aggregation hides each site's update from the server, which {found} would "
             "have to see: remove one or the other"
         )
+    needs_length = "algorithm 'scaffold'" if federation.algorithm == "scaffold" else ""
+    needs_length = "personal" if federation.personal else needs_length
+    if needs_length and privacy.clip_norm is not None:
+        raise ValueError(
+            f"{needs_length} needs updates of full length, which clip_norm of [privacy] shortens: "
+            "remove one or the other"
+        )
 
 
 def _needs_single_updates(rules: FederationRules) -> Iterator[str]:
     """Settings that nobody can keep who sees only a sum."""
     if rules.aggregation != "mean":
         yield f"aggregation {rules.aggregation!r}"
+    if rules.algorithm == "scaffold":
+        yield "algorithm 'scaffold'"
+    if rules.weighs_losses:
+        yield f"weighting {rules.weighting!r} (the sites themselves multiply by their cases)"
     if rules.clip_norm_ratio is not None:
         yield "clip_norm_ratio"
     if rules.max_update_norm is not None:

@@ -12,19 +12,23 @@ import torch
 
 from segfed import __version__
 from segfed.agent.audit import Clock, utc_now
+from segfed.agent.correction import split_correction
 from segfed.agent.departures import Departures
 from segfed.agent.egress import check_egress, rounded
 from segfed.agent.jobs import store_reply, stored_progress, stored_reply, stored_training
 from segfed.agent.masking import answer_stage, check_stage_egress, clipped_update, moved
+from segfed.agent.personal import read_personal, write_personal
 from segfed.agent.policy import check_case_count, check_request
 from segfed.engine import (
     LocalTrainer,
     Plan,
     PreparedCase,
+    State,
     UNet,
     build_network,
     check_weights,
     from_bytes,
+    personal_part,
     prepare,
     read_plan,
     to_bytes,
@@ -107,20 +111,38 @@ class Agent:
 
     def _train(self, request: RoundRequest) -> RoundReply:
         """The weights after this round's local steps."""
+        rules = self._manifest.federation
+        state, correction = split_correction(
+            from_bytes(request.weights), self._network, algorithm=rules.algorithm
+        )
         trainer = self._trainer_before(request.round)
-        trainer.load_weights(from_bytes(request.weights))
+        trainer.load_weights({**state, **self._personal(request.round - 1)})
         summary = trainer.run(
             self._manifest.steps_per_round,
             seconds=self._manifest.seconds_per_round,
-            proximal_mu=self._manifest.federation.proximal_mu,
+            proximal_mu=rules.proximal_mu,
+            correction=correction,
         )
         # A slow site that took fewer steps still keeps the study's place in the schedule.
         trainer.steps_done = request.round * self._manifest.steps_per_round
         metrics = {"seconds": summary.seconds, "steps": float(summary.steps)}
         if summary.n_cases >= self._site.settings.policy.minimum_metric_cases:
             metrics["loss"] = summary.loss
+        if rules.personal:
+            write_personal(
+                self._site.folder,
+                self._manifest.sha256,
+                round_number=request.round,
+                layers=personal_part(trainer.weights(), self._network, rules.personal),
+            )
         weights = self._clipped(to_bytes(trainer.weights()), request.weights)
         return RoundReply(weights, summary.n_cases, metrics)
+
+    def _personal(self, round_number: int) -> State:
+        """The layers that this site has of its own after a round; none where all are shared."""
+        if not self._manifest.federation.personal:
+            return {}
+        return read_personal(self._site.folder, self._manifest.sha256, round_number=round_number)
 
     def _clipped(self, trained: bytes, base: bytes) -> bytes:
         """The trained weights as the study bounds them; with secure aggregation the update alone.
@@ -142,7 +164,7 @@ class Agent:
         started = time.perf_counter()
         weights = from_bytes(request.weights)
         check_weights(weights, self._network)
-        self._network.load_state_dict(weights)
+        self._network.load_state_dict({**weights, **self._personal(request.round)})
         scores = validation_means(self._network, self._plan, cases, device=self._device)
         metrics = {
             f"dice_{name}": score.mean

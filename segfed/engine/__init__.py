@@ -7,6 +7,7 @@ from segfed.engine.device import select_device
 from segfed.engine.export import export_onnx, export_program
 from segfed.engine.memory import training_bytes
 from segfed.engine.network import UNet, build_network
+from segfed.engine.personal import personal_part
 from segfed.engine.plan import Plan, make_plan, read_plan
 from segfed.engine.planning import DataSummary, plan_for, plan_table, summarise
 from segfed.engine.prediction import (
@@ -49,6 +50,7 @@ __all__ = [
     "from_bytes",
     "load_bundle",
     "make_plan",
+    "personal_part",
     "plan_for",
     "plan_table",
     "predict_label",

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from segfed.engine.cache import PreparedCase
 from segfed.engine.clicks import with_simulated_clicks
@@ -20,17 +19,16 @@ from segfed.engine.network import UNet
 from segfed.engine.plan import Plan
 from segfed.engine.prediction import validation_dice
 from segfed.engine.sampling import draw_batch
+from segfed.engine.steering import Steering
 from segfed.engine.weights import State, check_weights, copy_state, from_bytes, to_bytes
 from segfed.errors import TrainingError
+from segfed.learning_rate import schedule
 from transforms.augment import augment
 
 _LOG = logging.getLogger(__name__)
 
 _WEIGHT_DECAY = 1e-4
 _MAX_GRADIENT_NORM = 12.0
-# The rate rises during this share of the steps: Adam's first estimates of the gradient's size are
-# poor. Then it falls along a half cosine to zero.
-_WARMUP_FRACTION = 0.1
 _ADVICE = "Lower patch_voxels or features in the plan, or use a GPU with more memory."
 
 
@@ -163,6 +161,7 @@ class LocalTrainer:
         *,
         seconds: float | None = None,
         proximal_mu: float = 0.0,
+        correction: State | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> TrainSummary:
         """Take some of the run's steps.
@@ -173,6 +172,7 @@ class LocalTrainer:
             seconds: Begin no step after so long, but take at least one.
             proximal_mu: Adds (mu / 2) ||w - w0||² to the loss, w0 being the weights before the
                 first of these steps (FedProx, Li et al. 2020); the reported loss is without it.
+            correction: SCAFFOLD's c - c_i by parameter, which each step takes off, times its rate.
             clock: Measures the seconds.
 
         Raises:
@@ -184,12 +184,12 @@ class LocalTrainer:
         self.network.train()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        pull = ProximalPull(self.network, proximal_mu) if proximal_mu else None
+        steering = Steering(self.network, mu=proximal_mu, correction=correction)
         losses: list[float] = []
         for _ in range(steps):
             if losses and seconds is not None and clock() - started >= seconds:
                 break
-            loss = self._step(pull)
+            loss = self._step(steering)
             losses.append(loss)
             self.steps_done += 1
             if on_step:
@@ -210,7 +210,7 @@ class LocalTrainer:
         _LOG.info("Training took %.1f GB of GPU memory at most.", peak / 1e9)
         return peak
 
-    def _step(self, pull: ProximalPull | None) -> float:
+    def _step(self, steering: Steering) -> float:
         """One optimizer step; returns its loss."""
         rate = self.plan.learning_rate * schedule(self.steps_done, self.total_steps)
         for group in self._optimizer.param_groups:
@@ -224,10 +224,10 @@ class LocalTrainer:
                 f"the learning rate {rate:.2g}; expected a finite number. Lower learning_rate in "
                 f"the plan (now {self.plan.learning_rate:g}), or check the images' intensities."
             )
-        if pull is not None:
-            pull.add_gradient()
+        steering.before_step()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), _MAX_GRADIENT_NORM)
         self._optimizer.step()
+        steering.after_step(rate)
         return value
 
     def _gradients(self, images: torch.Tensor, labels: torch.Tensor) -> float:
@@ -285,31 +285,6 @@ class LocalTrainer:
             seed = int(rng.integers(2**63))
             images = with_simulated_clicks(self.network, images, labels, value=value, seed=seed)
         return images.contiguous(memory_format=torch.channels_last_3d), labels
-
-
-class ProximalPull:
-    """FedProx's pull back to where a network was, as the gradient of its term of the loss."""
-
-    def __init__(self, network: nn.Module, mu: float) -> None:
-        """Remember where the network is now."""
-        self._parameters = list(network.parameters())
-        self._anchors = [parameter.detach().clone() for parameter in self._parameters]
-        self._mu = mu
-
-    def add_gradient(self) -> None:
-        """Add mu (w - w0) to the gradients; a weight without one stays where it was anyway."""
-        for parameter, anchor in zip(self._parameters, self._anchors, strict=True):
-            if parameter.grad is not None:
-                parameter.grad.add_(parameter.detach() - anchor, alpha=self._mu)
-
-
-def schedule(step: int, total_steps: int) -> float:
-    """Share of the full learning rate at a step: a short rise, then half a cosine down to zero."""
-    warmup = max(1, round(_WARMUP_FRACTION * total_steps))
-    if step < warmup:
-        return (step + 1) / warmup
-    done = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-    return max(0.5 * (1 + math.cos(math.pi * done)), 1e-3)
 
 
 def _below(prefix: str, state: State) -> dict[str, torch.Tensor]:
