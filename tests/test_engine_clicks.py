@@ -157,10 +157,10 @@ def test_simulated_clicks_answer_what_the_network_gets_wrong(value):
     assert (n_used[1] == 0) == (value == 0)
 
 
-@pytest.mark.parametrize("stem_stride", [1, 2])
-def test_new_inputs_begin_without_effect(stem_stride):
-    before = build_network(sample_plan(stem_stride=stem_stride), seed=0)
-    after = build_network(click_plan(stem_stride=stem_stride), seed=1)
+@pytest.mark.parametrize("changes", [{}, {"stem_stride": 2}, {"residual": True}])
+def test_new_inputs_begin_without_effect(changes):
+    before = build_network(sample_plan(**changes), seed=0)
+    after = build_network(click_plan(**changes), seed=1)
     after.load_state_dict(with_click_inputs(before.state_dict(), after))
     image, maps = torch.randn(1, 1, 16, 24, 16), torch.rand(1, 3, 16, 24, 16)
 

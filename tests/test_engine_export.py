@@ -16,6 +16,7 @@ LINEAGE = Lineage(
     study="s", arm="manual", seed=0, sites=("north",), data=("synthetic",), train_images={}
 )
 THICK = {"spacing_mm": (1, 1, 4), "strides": ((2, 2, 1),), "patch_voxels": (16, 16, 6)}
+VARIANTS = [{"stem_stride": 2}, THICK, {"residual": True, "group_norm": True}]
 
 
 def model(**changes) -> Model:
@@ -23,7 +24,7 @@ def model(**changes) -> Model:
     return Model(plan, build_network(plan, seed=3).eval(), "0" * 64, LINEAGE)
 
 
-@pytest.mark.parametrize("changes", [{"stem_stride": 2}, THICK])
+@pytest.mark.parametrize("changes", VARIANTS)
 def test_a_pytorch_program_gives_the_networks_logits_for_any_batch(tmp_path, changes):
     trained = model(**changes)
     patches = torch.randn(5, 2, *trained.plan.patch_voxels)
@@ -36,7 +37,7 @@ def test_a_pytorch_program_gives_the_networks_logits_for_any_batch(tmp_path, cha
 
 
 @pytest.mark.skipif(not HAS_ONNX, reason="onnx, onnxscript or onnxruntime is not installed")
-@pytest.mark.parametrize("changes", [{"stem_stride": 2}, THICK])
+@pytest.mark.parametrize("changes", VARIANTS)
 def test_an_onnx_file_gives_the_networks_logits_for_any_batch(tmp_path, changes):
     import onnxruntime
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segfed.engine import build_network
+from segfed.engine import UNet, build_network, read_plan
+from segfed.engine.blocks import InstanceNorm, build_level
+from segfed.engine.network import network_arguments
 from tests.engine_samples import sample_plan
+
+VARIANTS = [{"group_norm": True}, {"residual": True}, {"group_norm": True, "residual": True}]
 
 
 @pytest.mark.parametrize("stem_stride", [1, 2])
@@ -75,9 +79,62 @@ def test_a_level_of_thick_slices_looks_at_each_by_itself():
     assert moved.tolist() == [False, False, True, False, False, False]
 
 
-def test_no_state_but_weights():
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_norm_on_a_cpu_is_pytorchs_and_leaves_channels_last(channels_last):
+    layout = torch.channels_last_3d if channels_last else torch.contiguous_format
+    image = torch.randn(3, 4, 5, 6, 7).contiguous(memory_format=layout)
+    own, reference = InstanceNorm(4, affine=True), torch.nn.InstanceNorm3d(4, affine=True)
+    for norm in (own, reference):
+        torch.nn.init.constant_(norm.weight, 1.5)
+        torch.nn.init.constant_(norm.bias, -0.5)
+    inputs = [image.clone().requires_grad_() for _ in range(2)]
+
+    found, expected = (norm(each) for norm, each in zip((own, reference), inputs, strict=True))
+    for result in (found, expected):
+        (result**3).sum().backward()
+
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(own.weight.grad, reference.weight.grad, rtol=1e-4, atol=1e-3)
+    assert found.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_a_variant_is_a_plan_of_its_own_with_logits_on_the_voxels_of_the_image(changes):
+    plan = sample_plan(features=(8, 16, 16), deep_supervision=True, **changes)
+
+    network = UNet(**network_arguments(plan))
+    scales = network.at_scales(torch.randn(2, 1, 16, 24, 16))
+
+    assert [tuple(logits.shape) for logits in scales] == [(2, 3, 16, 24, 16)]
+    assert plan.sha256 != sample_plan(features=(8, 16, 16), deep_supervision=True).sha256
+    assert read_plan(plan.model_dump(mode="json")) == plan
+
+
+def test_group_norm_evens_out_groups_of_channels():
+    # 16 channels in 8 groups of 2: the mean over both is 0, that of each need not be.
+    plan = sample_plan(features=(16, 24), group_norm=True)
+    level = build_network(plan, seed=0).encoder[0]
+
+    normed = level[1](level[0](torch.rand(1, 1, 16, 24, 16)))[0]
+
+    assert normed.reshape(8, -1).mean(dim=1).abs().max() < 1e-5
+    assert normed.reshape(16, -1).mean(dim=1).abs().max() > 1e-2
+
+
+def test_a_residual_level_that_has_learned_nothing_passes_its_input_on():
+    # The last norm of the long way is 0: what is left is the short cut, here no change at all.
+    level = build_level(8, 8, kernel=(3, 3, 3), stride=(1, 1, 1), group_norm=False, residual=True)
+    torch.nn.init.zeros_(level.convolutions[-1].weight)
+    image = torch.rand(1, 8, 4, 4, 4)
+
+    assert torch.equal(level(image), image)
+
+
+@pytest.mark.parametrize("changes", [{}, *VARIANTS])
+def test_no_state_but_weights(changes):
     # Running statistics would have to be averaged too, and would tell about single patients.
-    network = build_network(sample_plan(), seed=0)
+    network = build_network(sample_plan(**changes), seed=0)
 
     assert not list(network.buffers())
     assert len(network.state_dict()) == len(list(network.parameters()))

@@ -1,4 +1,8 @@
-"""Random changes of training patches, a whole batch at a time on whatever device holds it."""
+"""Random changes of training patches, on whatever device holds them.
+
+What is done to which sample is decided on the CPU, so that a GPU never waits for an answer, and so
+that every device does the same. Only samples that are changed cost time.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,9 @@ _THIN_RATIO = 3.0
 _INTENSITY_PROBABILITY = 0.3
 _BLUR_PROBABILITY = 0.1
 
+# At most so many threads share the resampling of a patch.
+_PARTS = 8
+
 
 def augment(
     images: torch.Tensor,
@@ -35,7 +42,7 @@ def augment(
         labels: Shape (B, I, J, K), int64; moves with its image and stays integer.
         spacing_mm: Spacing along I, J and K, so that a rotation is one in mm.
         mirror_axes: Axes I, J, K (0, 1, 2) along which a sample may be mirrored.
-        generator: Source of all randomness, on any device.
+        generator: Source of all randomness, on the CPU.
 
     Returns:
         New tensors of the same shapes; the inputs are not changed.
@@ -59,24 +66,29 @@ def turn(
     Interpolates images linearly and labels to the nearest voxel; what comes from outside the patch
     is 0, as it is around a case that is smaller than its patch.
     """
-    chosen = (_uniform(len(images), generator) < _GEOMETRY_PROBABILITY).nonzero()[:, 0]
-    if len(chosen) == 0:
-        return images, labels
+    chosen = (_uniform(len(images), generator) < _GEOMETRY_PROBABILITY).nonzero()[:, 0].tolist()
     size = images.shape[2:]
     sides_mm = [edge * mm for edge, mm in zip(size, spacing_mm, strict=True)]
     thin = size.index(min(size)) if max(size) > _THIN_RATIO * min(size) else None
     matrices = _random_matrices(len(chosen), sides_mm, generator, thin_axis=thin).to(images)
-    chosen = chosen.to(images.device)
-    picked = images[chosen]
-    grid = affine_grid(matrices, list(picked.shape), align_corners=False)
-    moved = grid_sample(picked, grid, align_corners=False)
-    moved_labels = grid_sample(
-        labels[chosen][:, None].to(picked.dtype), grid, mode="nearest", align_corners=False
-    )
-    return (
-        images.index_copy(0, chosen, moved),
-        labels.index_copy(0, chosen, moved_labels[:, 0].to(labels.dtype)),
-    )
+    turned, turned_labels = list(images), list(labels)
+    for n, matrix in zip(chosen, matrices, strict=True):
+        grid = affine_grid(matrix[None], [1, 1, *size], align_corners=False)
+        turned[n] = _sampled(images[n], grid, mode="bilinear")
+        moved = _sampled(labels[n][None].to(images.dtype), grid, mode="nearest")
+        turned_labels[n] = moved[0].to(labels.dtype)
+    return torch.stack(turned), torch.stack(turned_labels)
+
+
+def _sampled(image: torch.Tensor, grid: torch.Tensor, *, mode: str) -> torch.Tensor:
+    """An image (C, I, J, K) at the places of a grid (1, I, J, K, 3)."""
+    if image.device.type == "cpu":
+        # One thread takes one sample, so that a sample has to be many: parts of its planes.
+        n_parts = math.gcd(grid.shape[1], _PARTS)
+        grid = grid.reshape(n_parts, -1, *grid.shape[2:])
+    parts = image.expand(len(grid), *image.shape)
+    found = grid_sample(parts, grid, mode=mode, align_corners=False)
+    return found.movedim(0, 1).reshape(image.shape)
 
 
 def mirror(
@@ -87,11 +99,13 @@ def mirror(
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Each sample mirrored along each of the axes with probability one half."""
-    for axis in axes:
-        flipped = (_uniform(len(images), generator) < 0.5).to(images.device)
-        images = torch.where(flipped[:, None, None, None, None], images.flip(axis + 2), images)
-        labels = torch.where(flipped[:, None, None, None], labels.flip(axis + 1), labels)
-    return images, labels
+    flips = [_uniform(len(images), generator) < 0.5 for _ in axes]
+    mirrored, mirrored_labels = list(images), list(labels)
+    for n in range(len(images)):
+        chosen = [axis for axis, flipped in zip(axes, flips, strict=True) if flipped[n]]
+        mirrored[n] = images[n].flip([axis + 1 for axis in chosen])
+        mirrored_labels[n] = labels[n].flip(chosen)
+    return torch.stack(mirrored), torch.stack(mirrored_labels)
 
 
 def change_intensity(images: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
@@ -102,66 +116,102 @@ def change_intensity(images: torch.Tensor, *, generator: torch.Generator) -> tor
     """
     size, channels = images.shape[:2]
 
-    def factor(low: float, high: float, neutral: float) -> torch.Tensor:
-        """One factor a channel, neutral in the samples that are left alone."""
-        drawn = low + (high - low) * _uniform((size, channels), generator)
-        apply = _uniform((size, 1), generator) < _INTENSITY_PROBABILITY
-        return torch.where(apply, drawn, neutral)[:, :, None, None, None].to(images)
+    def factors(low: float, high: float) -> list[torch.Tensor | None]:
+        """For each sample one factor a channel, or none where it is left alone."""
+        drawn = low + (high - low) * _uniform((size, channels, 1, 1, 1), generator)
+        applied = _uniform(size, generator) < _INTENSITY_PROBABILITY
+        return [
+            value.to(images) if apply else None for value, apply in zip(drawn, applied, strict=True)
+        ]
 
-    deviation, mean = torch.std_mean(images, dim=(2, 3, 4), keepdim=True)
-    images = (images - mean) * factor(0.7, 1.4, 1.0) + mean
-    images = images + deviation * factor(-0.3, 0.3, 0.0)
-    images = _gamma(images, factor(0.7, 1.5, 1.0))
+    contrast, brightness, exponent = factors(0.7, 1.4), factors(-0.3, 0.3), factors(0.7, 1.5)
     blurred = _uniform(size, generator) < _BLUR_PROBABILITY
-    if blurred.any():
-        blurred = blurred.to(images.device)
-        images = torch.where(blurred[:, None, None, None, None], _blur(images), images)
-    strength = factor(0.0, 0.2, 0.0) * deviation
-    noise = torch.randn(images.shape, generator=generator, device=generator.device)
-    return images + strength * noise.to(images)
+    strength = factors(0.0, 0.2)
+    noise_seed = int(torch.randint(2**62, (1,), generator=generator))
+    noise = torch.Generator(images.device).manual_seed(noise_seed)
+    return torch.stack(
+        [
+            _changed(
+                image,
+                contrast=contrast[n],
+                brightness=brightness[n],
+                exponent=exponent[n],
+                blurred=bool(blurred[n]),
+                strength=strength[n],
+                noise=noise,
+            )
+            for n, image in enumerate(images)
+        ]
+    )
 
 
-def _gamma(images: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
+def _changed(
+    image: torch.Tensor,
+    *,
+    contrast: torch.Tensor | None,
+    brightness: torch.Tensor | None,
+    exponent: torch.Tensor | None,
+    blurred: bool,
+    strength: torch.Tensor | None,
+    noise: torch.Generator,
+) -> torch.Tensor:
+    """One image (C, I, J, K), changed by factors (C, 1, 1, 1) where there are any."""
+    deviation, mean = torch.std_mean(image, dim=(1, 2, 3), keepdim=True)
+    if contrast is not None:
+        image = torch.addcmul(mean * (1 - contrast), image, contrast)
+    if brightness is not None:
+        image = image + deviation * brightness
+    if exponent is not None:
+        image = _gamma(image, exponent)
+    if blurred:
+        image = _blur(image)
+    if strength is not None:
+        drawn = torch.randn(image.shape, generator=noise, device=image.device)
+        image = torch.addcmul(image, strength * deviation, drawn)
+    return image
+
+
+def _gamma(image: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
     """Intensities bent between the darkest and the brightest of each channel."""
-    darkest = images.amin(dim=(2, 3, 4), keepdim=True)
-    width = (images.amax(dim=(2, 3, 4), keepdim=True) - darkest).clamp(min=1e-6)
-    return ((images - darkest) / width).clamp(0, 1).pow(exponent) * width + darkest
+    darkest = image.amin(dim=(1, 2, 3), keepdim=True)
+    width = (image.amax(dim=(1, 2, 3), keepdim=True) - darkest).clamp(min=1e-6)
+    return ((image - darkest) / width).clamp_(0, 1).pow_(exponent).mul_(width).add_(darkest)
 
 
-def _blur(images: torch.Tensor) -> torch.Tensor:
+def _blur(image: torch.Tensor) -> torch.Tensor:
     """A mean over 3x3x3 voxels, about what a slightly softer reconstruction kernel does."""
-    return avg_pool3d(images, kernel_size=3, stride=1, padding=1, count_include_pad=False)
+    return avg_pool3d(image, kernel_size=3, stride=1, padding=1, count_include_pad=False)
 
 
 def _random_matrices(
     size: int, sides_mm: Sequence[float], generator: torch.Generator, *, thin_axis: int | None
 ) -> torch.Tensor:
     """Rotations with scaling (size, 3, 4) in the coordinates of ``affine_grid``."""
-    axis = torch.randn((size, 3), generator=generator, device=generator.device)
-    scaled = torch.ones(3, dtype=torch.bool, device=generator.device)
+    axis = torch.randn((size, 3), generator=generator)
+    scaled = torch.ones(3, dtype=torch.bool)
     if thin_axis is not None:
         # affine_grid's order is K, J, I
         scaled[2 - thin_axis] = False
         axis[:, scaled] = 0
     axis = torch.nn.functional.normalize(axis, dim=1)
     angle = (2 * _uniform((size, 1, 1), generator) - 1) * math.radians(_ROTATION_DEGREES)
-    cross = torch.zeros((size, 3, 3), device=generator.device)
+    cross = torch.zeros((size, 3, 3))
     for row, column, source, sign in ((0, 1, 2, -1), (0, 2, 1, 1), (1, 2, 0, -1)):
         cross[:, row, column] = sign * axis[:, source]
         cross[:, column, row] = -sign * axis[:, source]
     # Rodrigues' formula
-    rotation = torch.eye(3, device=generator.device) + angle.sin() * cross
+    rotation = torch.eye(3) + angle.sin() * cross
     rotation = rotation + (1 - angle.cos()) * cross @ cross
     low, high = map(math.log, _SCALE)
     scale = (low + (high - low) * _uniform((size, 1, 1), generator)).exp()
     # affine_grid runs from -1 to 1 along every axis, in the order K, J, I: a rotation in mm must be
     # stretched by the ratio of the patch's sides.
-    sides = torch.tensor([*reversed(sides_mm)], dtype=torch.float32, device=generator.device)
+    sides = torch.tensor([*reversed(sides_mm)], dtype=torch.float32)
     scales = torch.where(scaled[:, None] & scaled, scale, 1.0)
     stretched = rotation * scales * sides[None, :] / sides[:, None]
-    return torch.cat([stretched, torch.zeros((size, 3, 1), device=generator.device)], dim=2)
+    return torch.cat([stretched, torch.zeros((size, 3, 1))], dim=2)
 
 
 def _uniform(shape: int | tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """Random numbers from 0 to 1."""
-    return torch.rand(shape, generator=generator, device=generator.device)
+    return torch.rand(shape, generator=generator)

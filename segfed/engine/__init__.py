@@ -5,6 +5,7 @@ from segfed.engine.cache import PreparedCase, prepare
 from segfed.engine.clicks import Clicks, with_click_inputs
 from segfed.engine.device import select_device
 from segfed.engine.export import export_onnx, export_program
+from segfed.engine.local_training import train_local
 from segfed.engine.memory import training_bytes
 from segfed.engine.network import UNet, build_network
 from segfed.engine.personal import personal_part
@@ -18,7 +19,7 @@ from segfed.engine.prediction import (
     refined_scores,
     validation_dice,
 )
-from segfed.engine.training import LocalTrainer, TrainSummary, train_local
+from segfed.engine.training import LocalTrainer, TrainSummary
 from segfed.engine.weights import (
     State,
     check_weights,

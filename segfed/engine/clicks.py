@@ -210,11 +210,15 @@ def with_click_inputs(state: State, network: nn.Module) -> dict[str, torch.Tenso
         state: The weights.
         network: The network with more inputs.
     """
-    first = "encoder.0.0.weight"
-    weight, wanted = state[first], network.state_dict()[first]
-    new = weight.new_zeros((len(weight), wanted.shape[1] - weight.shape[1], *weight.shape[2:]))
-    # The maps are the last channels, and a stem keeps the voxels of one channel together.
-    return {**state, first: torch.cat([weight, new], dim=1)}
+    wanted = network.state_dict()
+    widened = dict(state)
+    for name, value in state.items():
+        if value.shape != wanted[name].shape:
+            # The maps are the last channels, and a stem keeps the voxels of one channel together.
+            n_new = wanted[name].shape[1] - value.shape[1]
+            new = value.new_zeros((len(value), n_new, *value.shape[2:]))
+            widened[name] = torch.cat([value, new], dim=1)
+    return widened
 
 
 def _with_maps(

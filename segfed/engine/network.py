@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 
+from segfed.engine.blocks import SLOPE, build_level
 from segfed.engine.plan import Plan
 
 
 class UNet(nn.Module):
-    """A plain 3D UNet: two convolutions a level, instance norm, leaky ReLU, as in nnU-Net.
+    """A 3D UNet: two convolutions a level, instance norm, leaky ReLU, as in nnU-Net.
 
     With ``stem_stride`` 2 each block of 2x2x2 voxels becomes 8 channels before the first
     convolution, and the logits are shuffled back after the last one: the finest level, where
@@ -21,7 +23,7 @@ class UNet(nn.Module):
 
     ``strides`` and ``kernels`` suit thick slices: a level may leave out the axis across them.
 
-    Instance norm keeps no statistics of the training data, so weights are all that there is to
+    Neither norm keeps statistics of the training data, so weights are all that there is to
     average, and small batches do no harm.
     """
 
@@ -35,6 +37,8 @@ class UNet(nn.Module):
         kernels: Sequence[Sequence[int]] | None = None,
         stem_stride: int = 1,
         deep_supervision: bool = False,
+        group_norm: bool = False,
+        residual: bool = False,
     ) -> None:
         """Build the network with PyTorch's default random weights.
 
@@ -47,6 +51,8 @@ class UNet(nn.Module):
             stem_stride: 1, or 2 to work at half resolution.
             deep_supervision: Also give logits at every coarser level of the decoder but the
                 coarsest, for training.
+            group_norm: Norm over up to 8 groups of channels instead of over each channel.
+            residual: A short cut around each level's two convolutions.
         """
         super().__init__()
         self.stem_stride = stem_stride
@@ -55,8 +61,9 @@ class UNet(nn.Module):
         pairs = list(itertools.pairwise(features))
         steps = [(i, j, k) for i, j, k in strides or [(2, 2, 2)] * len(pairs)]
         sides = [(i, j, k) for i, j, k in kernels or [(3, 3, 3)] * len(features)]
+        level = partial(build_level, group_norm=group_norm, residual=residual)
         self.encoder = nn.ModuleList(
-            _level(before, after, kernel=side, stride=step)
+            level(before, after, kernel=side, stride=step)
             for before, after, side, step in zip(
                 inputs, features, sides, [(1, 1, 1), *steps], strict=True
             )
@@ -66,7 +73,7 @@ class UNet(nn.Module):
             for (fine, coarse), step in zip(pairs, steps, strict=True)
         )
         self.decoder = nn.ModuleList(
-            _level(2 * fine, fine, kernel=side, stride=(1, 1, 1))
+            level(2 * fine, fine, kernel=side, stride=(1, 1, 1))
             for (fine, _), side in zip(pairs, sides[:-1], strict=True)
         )
         n_heads = max(1, len(pairs) - 1) if deep_supervision else 1
@@ -110,7 +117,7 @@ def build_network(plan: Plan, *, seed: int) -> UNet:
         network = UNet(**network_arguments(plan))  # type: ignore[arg-type]
         for module in network.modules():
             if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
-                nn.init.kaiming_normal_(module.weight, a=_SLOPE)
+                nn.init.kaiming_normal_(module.weight, a=SLOPE)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
     return network
@@ -126,27 +133,6 @@ def network_arguments(plan: Plan) -> dict[str, object]:
         "kernels": [list(kernel) for kernel in plan.kernels],
         "stem_stride": plan.stem_stride,
         "deep_supervision": plan.deep_supervision,
+        "group_norm": plan.group_norm,
+        "residual": plan.residual,
     }
-
-
-_SLOPE = 0.01
-
-
-Triple = tuple[int, int, int]
-
-
-def _level(before: int, after: int, *, kernel: Triple, stride: Triple) -> nn.Sequential:
-    """Two convolutions, the first of which may reduce the resolution."""
-    return nn.Sequential(
-        *_convolution(before, after, kernel, stride), *_convolution(after, after, kernel, (1, 1, 1))
-    )
-
-
-def _convolution(before: int, after: int, kernel: Triple, stride: Triple) -> list[nn.Module]:
-    """Convolution, instance norm and leaky ReLU; the norm's own shift makes a bias needless."""
-    i, j, k = (side // 2 for side in kernel)
-    return [
-        nn.Conv3d(before, after, kernel, stride=stride, padding=(i, j, k), bias=False),
-        nn.InstanceNorm3d(after, affine=True),
-        nn.LeakyReLU(_SLOPE, inplace=True),
-    ]

@@ -27,7 +27,7 @@ def personal_part(
         "norm": tuple(
             f"{name}."
             for name, module in network.named_modules()
-            if isinstance(module, nn.InstanceNorm3d)
+            if isinstance(module, nn.InstanceNorm3d | nn.GroupNorm)
         ),
         "head": ("heads.",),
     }

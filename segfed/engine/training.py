@@ -6,28 +6,26 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from segfed.engine.batches import Patches, draw_patches, training_batch
 from segfed.engine.cache import PreparedCase
-from segfed.engine.clicks import with_simulated_clicks
-from segfed.engine.device import enough_memory, mixed_precision, place
-from segfed.engine.loss import loss_at_scales
+from segfed.engine.device import enough_memory, place
+from segfed.engine.gradients import BatchGradients
 from segfed.engine.network import UNet
+from segfed.engine.optimizer import load_optimizer, make_optimizer, optimizer_tensors
 from segfed.engine.plan import Plan
-from segfed.engine.prediction import validation_dice
-from segfed.engine.sampling import draw_batch
 from segfed.engine.steering import Steering
 from segfed.engine.weights import State, check_weights, copy_state, from_bytes, to_bytes
 from segfed.errors import TrainingError
 from segfed.learning_rate import schedule
-from transforms.augment import augment
 
 _LOG = logging.getLogger(__name__)
 
-_WEIGHT_DECAY = 1e-4
 _MAX_GRADIENT_NORM = 12.0
 _ADVICE = "Lower patch_voxels or features in the plan, or use a GPU with more memory."
 
@@ -98,10 +96,8 @@ class LocalTrainer:
         self.total_steps = total_steps
         self.device = device
         self.steps_done = 0
-        self._n_parts = 1
-        self._optimizer = torch.optim.AdamW(
-            network.parameters(), lr=plan.learning_rate, weight_decay=_WEIGHT_DECAY
-        )
+        self._gradients = BatchGradients(self.network, plan, device=device)
+        self._optimizer = make_optimizer(self.network, learning_rate=plan.learning_rate)
 
     def load_weights(self, state: State) -> None:
         """Go on from other weights; schedule and optimizer keep their place.
@@ -119,8 +115,8 @@ class LocalTrainer:
     def progress(self) -> bytes:
         """Weights, optimizer and place in the schedule, as safetensors, for ``resume``."""
         state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        for index, memory in self._optimizer.state_dict()["state"].items():
-            state |= {f"optimizer.{index}.{name}": value for name, value in memory.items()}
+        memory = optimizer_tensors(self._optimizer)
+        state |= {f"optimizer.{name}": value for name, value in memory.items()}
         return to_bytes(state | {"run": torch.tensor(self._run_identity(self.steps_done))})
 
     def resume(self, progress: bytes) -> None:
@@ -142,12 +138,7 @@ class LocalTrainer:
                 "anew, or resume it with the settings that it began with."
             )
         self.load_weights(_below("network", state))
-        memory: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in _below("optimizer", state).items():
-            index, key = name.split(".", 1)
-            memory.setdefault(int(index), {})[key] = value
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": memory, "param_groups": groups})
+        load_optimizer(self._optimizer, _below("optimizer", state))
         self.steps_done = found[0]
 
     def _run_identity(self, steps_done: int) -> list[int]:
@@ -186,14 +177,18 @@ class LocalTrainer:
             torch.cuda.reset_peak_memory_stats(self.device)
         steering = Steering(self.network, mu=proximal_mu, correction=correction)
         losses: list[float] = []
-        for _ in range(steps):
-            if losses and seconds is not None and clock() - started >= seconds:
-                break
-            loss = self._step(steering)
-            losses.append(loss)
-            self.steps_done += 1
-            if on_step:
-                on_step(self.steps_done, loss)
+        with ThreadPoolExecutor(max_workers=1) as ahead:
+            # What a step draws depends on its number alone, not on when it is drawn.
+            drawn = ahead.submit(self._draw, self.steps_done)
+            for _ in range(steps):
+                if losses and seconds is not None and clock() - started >= seconds:
+                    break
+                patches, drawn = drawn.result(), ahead.submit(self._draw, self.steps_done + 1)
+                loss = self._step(patches, steering)
+                losses.append(loss)
+                self.steps_done += 1
+                if on_step:
+                    on_step(self.steps_done, loss)
         return TrainSummary(
             loss=float(np.mean(losses)) if losses else math.nan,
             steps=len(losses),
@@ -210,14 +205,14 @@ class LocalTrainer:
         _LOG.info("Training took %.1f GB of GPU memory at most.", peak / 1e9)
         return peak
 
-    def _step(self, steering: Steering) -> float:
+    def _step(self, patches: Patches, steering: Steering) -> float:
         """One optimizer step; returns its loss."""
         rate = self.plan.learning_rate * schedule(self.steps_done, self.total_steps)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         with enough_memory(self.device, otherwise=_ADVICE):
-            images, labels = self._batch()
-            value = self._gradients(images, labels)
+            images, labels = training_batch(patches, self.plan, self.network, device=self.device)
+            value = self._gradients.take(images, labels)
         if not math.isfinite(value):
             raise TrainingError(
                 f"The loss became {value} in step {self.steps_done + 1} of {self.total_steps} at "
@@ -230,61 +225,11 @@ class LocalTrainer:
         steering.after_step(rate)
         return value
 
-    def _gradients(self, images: torch.Tensor, labels: torch.Tensor) -> float:
-        """Loss of a batch and its gradients, in as few parts as have fitted into memory so far."""
-        while (loss := self._gradients_of_parts(images, labels)) is None:
-            self._n_parts = min(2 * self._n_parts, len(images))
-            _LOG.warning(
-                "A batch of %d patches does not fit into the memory of %s: gradients are added up "
-                "over %d parts from now on. Dice is then taken over each part by itself.",
-                len(images),
-                self.device,
-                self._n_parts,
-            )
-        return loss
-
-    def _gradients_of_parts(self, images: torch.Tensor, labels: torch.Tensor) -> float | None:
-        """As ``_gradients``; None where memory ran out, but smaller parts may fit."""
-        self._optimizer.zero_grad(set_to_none=True)
-        total = 0.0
-        parts = zip(images.chunk(self._n_parts), labels.chunk(self._n_parts), strict=True)
-        try:
-            for image, label in parts:
-                with mixed_precision(self.device):
-                    scales = self.network.at_scales(image)
-                loss = loss_at_scales(scales, label, structures=self.plan.structures.values())
-                loss = loss * (len(image) / len(images))
-                loss.backward()  # type: ignore[no-untyped-call]
-                total += float(loss.detach())
-        except torch.OutOfMemoryError:
-            if self._n_parts >= len(images):
-                raise
-            # Memory is free again once this frame is gone.
-            return None
-        return total
-
-    def _batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Augmented images and labels of the next step, on the device."""
-        rng = np.random.default_rng((self.seed, self.steps_done))
-        images, labels = draw_batch(
-            self.cases,
-            patch_voxels=self.plan.patch_voxels,
-            batch_size=self.plan.batch_size,
-            rng=rng,
+    def _draw(self, step: int) -> Patches:
+        """The patches of a step; read ahead by another thread."""
+        return draw_patches(
+            self.cases, self.plan, rng=np.random.default_rng((self.seed, step)), device=self.device
         )
-        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**63)))
-        images, labels = augment(
-            images.to(self.device),
-            labels.to(self.device),
-            spacing_mm=self.plan.spacing_mm,
-            mirror_axes=self.plan.mirror_axes,
-            generator=generator,
-        )
-        if self.plan.click_target is not None:
-            _, value = self.plan.click_target
-            seed = int(rng.integers(2**63))
-            images = with_simulated_clicks(self.network, images, labels, value=value, seed=seed)
-        return images.contiguous(memory_format=torch.channels_last_3d), labels
 
 
 def _below(prefix: str, state: State) -> dict[str, torch.Tensor]:
@@ -294,48 +239,3 @@ def _below(prefix: str, state: State) -> dict[str, torch.Tensor]:
         for name, value in state.items()
         if name.startswith(f"{prefix}.")
     }
-
-
-def train_local(
-    plan: Plan,
-    cases: Sequence[PreparedCase],
-    *,
-    validation: Sequence[PreparedCase] = (),
-    network: UNet,
-    seed: int,
-    total_steps: int,
-    n_validations: int = 5,
-    device: torch.device,
-    on_step: OnStep | None = None,
-) -> tuple[dict[str, torch.Tensor], TrainSummary]:
-    """Train without a federation; returns the best weights and what training brought.
-
-    The best weights are those with the highest mean Dice of the structures over the validation
-    cases, measured at ``n_validations`` evenly spaced moments, and the earlier of two equals, as in
-    a federation; where no Dice could be measured, the last.
-
-    Raises:
-        TrainingError: If there are no cases, or the loss is no longer a number.
-    """
-    trainer = LocalTrainer(
-        plan, cases, network=network, seed=seed, total_steps=total_steps, device=device
-    )
-    n_stretches = min(n_validations, total_steps) if validation else 1
-    ends = [round(total_steps * (n + 1) / n_stretches) for n in range(n_stretches)]
-    best: dict[str, torch.Tensor] | None = None
-    best_dice, best_step, summaries = -math.inf, None, []
-    for end in ends:
-        summaries.append(trainer.run(end - trainer.steps_done, on_step))
-        scores = validation_dice(network, plan, validation, device=device) if validation else {}
-        measured = [value for value in scores.values() if math.isfinite(value)]
-        mean_dice = float(np.mean(measured)) if measured else -math.inf
-        if mean_dice > best_dice:
-            best, best_dice, best_step = trainer.weights(), mean_dice, trainer.steps_done
-    return best or trainer.weights(), TrainSummary(
-        loss=summaries[-1].loss,
-        steps=trainer.steps_done,
-        seconds=sum(summary.seconds for summary in summaries),
-        n_cases=len(trainer.cases),
-        best_step=best_step,
-        peak_bytes=max((s.peak_bytes for s in summaries if s.peak_bytes), default=None),
-    )

@@ -61,6 +61,12 @@ class PlanSettings(Settings):
 
     deep_supervision: bool = False
 
+    group_norm: bool = False
+    """Even out up to 8 groups of each level's channels instead of every channel by itself."""
+
+    residual: bool = False
+    """Let each level change what comes into it instead of replacing it."""
+
     @property
     def level_strides(self) -> tuple[tuple[int, int, int], ...]:
         """Stride along I, J and K of each level after the first."""
@@ -98,7 +104,7 @@ class PlanSettings(Settings):
     def _without_later_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Plans are identified by the hash of this: those from before there were these keep theirs
         content: dict[str, Any] = dump(self)
-        later = ("strides", "click_label")
+        later = ("strides", "click_label", "group_norm", "residual")
         return {key: value for key, value in content.items() if key not in later or value}
 
 

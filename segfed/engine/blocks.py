@@ -1,0 +1,96 @@
+"""The parts that a level of the UNet is made of."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn.functional import batch_norm, leaky_relu
+
+SLOPE = 0.01
+"""Of the leaky ReLU, where its input is negative."""
+
+# Of group norm; where there are fewer channels, or their number does not divide, fewer.
+_GROUPS = 8
+
+Triple = tuple[int, int, int]
+
+
+def build_level(
+    before: int, after: int, *, kernel: Triple, stride: Triple, group_norm: bool, residual: bool
+) -> nn.Module:
+    """Two convolutions, each with norm and leaky ReLU; the first may reduce the resolution.
+
+    Args:
+        before: Channels that come in.
+        after: Channels that go out.
+        kernel: Sides of both convolutions along I, J and K.
+        stride: Of the first one.
+        group_norm: Norm over groups of channels instead of over each channel.
+        residual: A short cut around both, up to the last leaky ReLU.
+    """
+    first = _convolution(before, after, kernel=kernel, stride=stride, group_norm=group_norm)
+    second = _convolution(after, after, kernel=kernel, stride=(1, 1, 1), group_norm=group_norm)
+    if not residual:
+        return nn.Sequential(*first, _relu(), *second, _relu())
+    shortcut: list[nn.Module] = []
+    if max(stride) > 1:
+        shortcut.append(nn.AvgPool3d(stride, stride))
+    if before != after:
+        once = (1, 1, 1)
+        shortcut += _convolution(before, after, kernel=once, stride=once, group_norm=group_norm)
+    return _Residual(nn.Sequential(*first, _relu(), *second), nn.Sequential(*shortcut))
+
+
+class _Residual(nn.Module):
+    """The sum of two ways (He et al. 2016, with nnU-Net's pooling where the resolution falls)."""
+
+    def __init__(self, convolutions: nn.Sequential, shortcut: nn.Sequential) -> None:
+        """Join them."""
+        super().__init__()
+        self.convolutions = convolutions
+        self.shortcut = shortcut
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Shape (B, C, I, J, K) in and out, each with its own C, I, J and K."""
+        total: torch.Tensor = self.convolutions(image) + self.shortcut(image)
+        return leaky_relu(total, SLOPE, inplace=True)
+
+
+class InstanceNorm(nn.InstanceNorm3d):
+    """Instance norm that leaves channels last where they are.
+
+    On a CPU PyTorch's own puts such a tensor in order channel by channel and leaves it so, and the
+    next convolution has to turn it back. What it computes of one sample is what batch norm
+    computes of that sample by itself, which keeps the order.
+    """
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Shape (B, C, I, J, K) in and out."""
+        # A program that is exported takes batches of any size.
+        if image.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(image)
+        return torch.cat(
+            [
+                batch_norm(sample, None, None, self.weight, self.bias, training=True, eps=self.eps)
+                for sample in image.split(1)
+            ]
+        )
+
+
+def _convolution(
+    before: int, after: int, *, kernel: Triple, stride: Triple, group_norm: bool
+) -> list[nn.Module]:
+    """Convolution and norm, whose own shift makes a bias needless."""
+    i, j, k = (side // 2 for side in kernel)
+    return [
+        nn.Conv3d(before, after, kernel, stride=stride, padding=(i, j, k), bias=False),
+        nn.GroupNorm(math.gcd(_GROUPS, after), after)
+        if group_norm
+        else InstanceNorm(after, affine=True),
+    ]
+
+
+def _relu() -> nn.Module:
+    return nn.LeakyReLU(SLOPE, inplace=True)
