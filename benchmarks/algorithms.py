@@ -67,7 +67,7 @@ CHANGES = {
 }
 N_TEST = 15
 ROUNDS, STEPS = 20, 8
-SCORED_EVERY = 2
+N_SCORED = 10
 LEVELS = (0.70, 0.75, 0.78)
 
 
@@ -93,6 +93,7 @@ SCANNERS = {
 }
 
 METHODS: dict[str, dict[str, Any]] = {
+    "FedAvg, 80 rounds": {"rounds": 80},
     "FedAvg": {},
     "FedAvg by steps": {"weighting": "steps"},
     "FedProx": {"proximal_mu": 0.01},
@@ -106,8 +107,8 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-ALONE = ("local x1", "local x2", "pooled x1", "pooled x2")
-"""Times the steps that a site, or all sites together, take in the federation."""
+ALONE = ("local x1", "local x4", "pooled x1", "pooled x4")
+"""Times the steps that a site, or all sites together, take in a federation of 20 rounds."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ class MemoryAgent:
         )
         self.trainer.load_weights({**state, **self.own})
         if request.verb == "validate":
-            if request.round % SCORED_EVERY:
+            if request.round % (self.manifest.rounds // N_SCORED):
                 return RoundReply(b"", 0, {})
             value = score([network], self.cases)
             return RoundReply(b"", N_TEST, {"dice_hippocampus": value})
@@ -236,6 +237,8 @@ def federated(
     """A federation's Dice by site after each round, and what it sent."""
     rules = dict(rules)
     rounds, steps = rules.pop("rounds", ROUNDS), rules.pop("steps", STEPS)
+    rate = rules.pop("learning_rate", plan.learning_rate)
+    plan = plan.model_copy(update={"learning_rate": rate})
     manifest = Manifest(
         study="algorithms",
         task=plan.task,
@@ -323,7 +326,9 @@ def summarise(done: Sequence[dict[str, Any]]) -> None:
                 by_method.setdefault(f"{name} {item['method']}", {})[item["seed"]] = row
         else:
             by_method.setdefault(item["method"], {})[item["seed"]] = item
-    print("| | Seeds | Dice | Worst site | Gap closed | MB a round | MB and steps to Dice |")
+    print(
+        "| | Seeds | Dice | Worst site | Gap closed from mean / best local | MB a round | MB and steps to Dice |"
+    )
     print("|---|---|---|---|---|---|---|")
     for method, runs in by_method.items():
         values = [mean(run["dice"]) for run in runs.values()]
@@ -338,14 +343,19 @@ def summarise(done: Sequence[dict[str, Any]]) -> None:
 def gap_closed(
     by_method: Mapping[str, Mapping[int, dict[str, Any]]], runs: Mapping[int, dict[str, Any]]
 ) -> str:
-    """Share of the way from the best local to the pooled model, over the seeds that have all."""
-    low, high = by_method.get("best local x2", {}), by_method.get("pooled x2", {})
-    seeds = runs.keys() & low.keys() & high.keys()
-    if not seeds:
-        return ""
-    gap = sum(mean(high[seed]["dice"]) - mean(low[seed]["dice"]) for seed in seeds)
-    way = sum(mean(runs[seed]["dice"]) - mean(low[seed]["dice"]) for seed in seeds)
-    return f"{way / gap:.0%}"
+    """Share of the way from the mean and from the best local model to the pooled one.
+
+    Over the seeds that have all three, the local and pooled models being those of most steps.
+    """
+    shares = []
+    for local in ("mean local x4", "best local x4"):
+        low, high = by_method.get(local, {}), by_method.get("pooled x4", {})
+        seeds = runs.keys() & low.keys() & high.keys()
+        gap = sum(mean(high[seed]["dice"]) - mean(low[seed]["dice"]) for seed in seeds)
+        way = sum(mean(runs[seed]["dice"]) - mean(low[seed]["dice"]) for seed in seeds)
+        if gap:
+            shares.append(f"{way / gap:.0%}")
+    return " / ".join(shares)
 
 
 def traffic(runs: Mapping[int, dict[str, Any]]) -> str:

@@ -5,8 +5,8 @@ The server keeps the variates of all sites and sends each site its correction c 
 change is c_i' - c_i = (x - y_i) / (K eta) - c, and the server knows all of it: it made x and c,
 receives y_i, and the study states the rate of every step. So a site sends nothing but its weights,
 under the checks that those have, and no site can fall out of step with the server: a reply that
-was late, dropped or asked for twice leaves the variates as they were. Memory grows by two models
-for each site.
+was late, dropped or asked for twice leaves the variates as they were. The server's memory grows by
+about four models for each site: its variate, its correction and the request that holds it.
 """
 
 from __future__ import annotations

@@ -305,8 +305,8 @@ class RoundRecord(Settings):
 
     round: int
     loss: float | None
-    """Mean training loss over the sites, weighted as the aggregation is; None where no site
-    states it."""
+    """Mean training loss over the sites, weighted by their cases, or steps where these weigh; None
+    where no site states it."""
 
     validation_dice: float | None
     """Mean over sites of the mean over structures; ``None`` where no site could score it."""
