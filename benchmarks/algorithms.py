@@ -327,7 +327,7 @@ def summarise(done: Sequence[dict[str, Any]]) -> None:
         else:
             by_method.setdefault(item["method"], {})[item["seed"]] = item
     print(
-        "| | Seeds | Dice | Worst site | Gap closed from mean / best local | MB a round | MB and steps to Dice |"
+        "| | Seeds | Dice | Worst site | Gap closed | MB a round | MB and steps to Dice |"
     )
     print("|---|---|---|---|---|---|---|")
     for method, runs in by_method.items():
