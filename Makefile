@@ -4,7 +4,8 @@
 #   make hippocampus DATA=Task04_Hippocampus    a federation on real data from the Medical Segmentation Decathlon
 #   make soak [MINUTES=10] [KILLS=200]          16 annotators at one label server, a server that is killed over and over, then every
 #                                               fault of a federation across processes
-#   make check                                  format, lint, types, import layers, unit tests
+#   make lint                                   format, lint, types, import layers
+#   make check                                  the same and the unit tests: minutes, for before a commit
 
 SHELL := /bin/bash
 TASK ?= kidney_tumor
@@ -15,7 +16,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup demo hippocampus test soak check bench clean
+.PHONY: setup demo hippocampus test soak lint check bench clean
 
 setup: $(READY)
 
@@ -45,11 +46,13 @@ soak: $(READY)
 	$(BIN)/python -m pytest tests/integration/test_label_crashes.py --kills $(KILLS)
 	$(BIN)/python -m pytest -m "soak or not soak" tests/integration/faults
 
-check: $(READY)
+lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint
 	$(BIN)/python -m pytest --ignore=tests/integration --cov --cov-report=term
 
 bench: $(READY)
