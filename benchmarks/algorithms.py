@@ -96,7 +96,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "FedAvg, 80 rounds": {"rounds": 80},
     "FedAvg": {},
     "FedAvg by steps": {"weighting": "steps"},
+    "FedAvg, rate 0.03": {"learning_rate": 0.03},
     "FedProx": {"proximal_mu": 0.01},
+    "FedAvgM, momentum 0.5": {"algorithm": "fedavgm", "server_momentum": 0.5},
     "FedAvgM": {"algorithm": "fedavgm"},
     "FedAdam": {"algorithm": "fedadam", "server_learning_rate": 0.01},
     "FedYogi": {"algorithm": "fedyogi", "server_learning_rate": 0.01},
@@ -326,9 +328,7 @@ def summarise(done: Sequence[dict[str, Any]]) -> None:
                 by_method.setdefault(f"{name} {item['method']}", {})[item["seed"]] = row
         else:
             by_method.setdefault(item["method"], {})[item["seed"]] = item
-    print(
-        "| | Seeds | Dice | Worst site | Gap closed | MB a round | MB and steps to Dice |"
-    )
+    print("| | Seeds | Dice | Worst site | Gap closed | MB a round | MB and steps to Dice |")
     print("|---|---|---|---|---|---|---|")
     for method, runs in by_method.items():
         values = [mean(run["dice"]) for run in runs.values()]
@@ -345,7 +345,8 @@ def gap_closed(
 ) -> str:
     """Share of the way from the mean and from the best local model to the pooled one.
 
-    Over the seeds that have all three, the local and pooled models being those of most steps.
+    Over the seeds that have all three, the local and pooled models being those of most steps; left
+    out where a model does not come as far as the local one.
     """
     shares = []
     for local in ("mean local x4", "best local x4"):
@@ -353,7 +354,7 @@ def gap_closed(
         seeds = runs.keys() & low.keys() & high.keys()
         gap = sum(mean(high[seed]["dice"]) - mean(low[seed]["dice"]) for seed in seeds)
         way = sum(mean(runs[seed]["dice"]) - mean(low[seed]["dice"]) for seed in seeds)
-        if gap:
+        if gap and way >= 0:
             shares.append(f"{way / gap:.0%}")
     return " / ".join(shares)
 
