@@ -2,44 +2,81 @@
 
     python benchmarks/interval_coverage.py [--repetitions N]
 
-Scores are drawn with a long lower tail, as Dice has: nearly all cases good, a few failures. Sites
-have 8 to 30 cases. Wanted are 93 to 97 % for the intervals and 2.5 % for the non-inferiority
-test where the true loss equals the margin.
+Scores are drawn with a long lower tail, as Dice has: nearly all cases good, one in eight a failure.
+Differences between two models are drawn in three shapes: normal; with failures of either model;
+with failures of the new one alone, which are rare and large. Sites have 8 to 30 cases. Wanted are
+93 to 97 % for the intervals and 2.5 % for the non-inferiority test where the true loss equals the
+margin.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from segfed.evaluation import (
+    MINIMUM_PAIRED,
+    MINIMUM_SCORED,
     Estimate,
+    Timing,
+    gap_share,
     judge_non_inferiority,
     new_models,
     new_sites,
     these_sites,
+    time_ratio,
 )
 
 CASES = (8, 20, 12, 30)
 FAILURE_RATE = 0.12
 CASE_MEAN = FAILURE_RATE * 0.25 + (1 - FAILURE_RATE) * 0.88
 MARGIN = 0.02
+N_BOOTSTRAP = 500
+
+Draw = Callable[[int, np.random.Generator], np.ndarray]
+Values = dict[str, dict[str, float]]
 
 
-def draw_case_scores(n: int, rng: np.random.Generator) -> np.ndarray:
+def draw_scores(n: int, rng: np.random.Generator) -> np.ndarray:
     """Dice-like scores of n cases, with mean 0: 88 % near 0.88, the others uniform below 0.5."""
     failed = rng.random(n) < FAILURE_RATE
     scores = np.where(failed, rng.uniform(0, 0.5, n), rng.normal(0.88, 0.04, n))
     return scores - CASE_MEAN
 
 
-def draw_sites(means: np.ndarray, rng: np.random.Generator) -> dict[str, dict[str, float]]:
-    """Case scores of sites with given true means."""
+def draw_normal(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Differences of two models that never fail."""
+    return rng.normal(0, 0.05, n)
+
+
+def draw_either(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Differences where in 8 % of cases one of the models fails, either one as often."""
+    failed = rng.random(n) < 0.08
+    return np.where(
+        failed, rng.choice([-1, 1], n) * rng.uniform(0.2, 0.6, n), rng.normal(0, 0.03, n)
+    )
+
+
+def draw_one_sided(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Differences with mean 0 where the new model alone fails, in 6 % of cases."""
+    failed = rng.random(n) < 0.06
+    return np.where(failed, -rng.uniform(0.1, 0.5, n), rng.normal(0, 0.03, n)) + 0.06 * 0.3
+
+
+SHAPES = {"normal": draw_normal, "either fails": draw_either, "new one fails": draw_one_sided}
+
+
+def draw_sites(
+    draw: Draw, means: Sequence[float], rng: np.random.Generator, counts: Sequence[int] = CASES
+) -> Values:
+    """Values of the cases of sites with given true means."""
     return {
         f"site{i}": {
-            f"case{j}": float(mean + score)
-            for j, score in enumerate(draw_case_scores(CASES[i % len(CASES)], rng))
+            f"case{j}": float(mean + value)
+            for j, value in enumerate(draw(counts[i % len(counts)], rng))
         }
         for i, mean in enumerate(means)
     }
@@ -52,46 +89,139 @@ def covers(estimate: Estimate, truth: float) -> bool:
     return estimate.ci_low <= truth <= estimate.ci_high
 
 
-def measure(n_sites: int, site_sd: float, repetitions: int) -> dict[str, float]:
-    """Coverage and error rate for one number of sites and one difference between them."""
-    rng = np.random.default_rng(n_sites)
-    hits = dict.fromkeys(("these sites", "new sites", "new models", "non-inferior by error"), 0)
-    for repetition in range(repetitions):
-        means = rng.normal(0, site_sd, n_sites)
-        values = draw_sites(means, rng)
-        hits["these sites"] += covers(these_sites(values, seed=repetition), float(means.mean()))
-        hits["new sites"] += covers(new_sites(values), 0.0)
-        seed_effects = rng.normal(0, 0.02, 5)
-        by_seed = {
-            seed: {
-                site: {case: value + effect for case, value in cases.items()}
-                for site, cases in values.items()
-            }
-            for seed, effect in enumerate(seed_effects)
-        }
-        hits["new models"] += covers(new_models(by_seed), float(means.mean()))
-        # Paired differences between two trained models: symmetric, truly worse by the margin.
-        loss = {
-            site: {case: float(rng.normal(-MARGIN, 0.05)) for case in cases}
+def with_seed_effects(values: Values, rng: np.random.Generator) -> dict[int, Values]:
+    """The same cases scored by models of five training seeds."""
+    return {
+        seed: {
+            site: {case: value + effect for case, value in cases.items()}
             for site, cases in values.items()
         }
-        verdict = judge_non_inferiority(
-            {"tumor": these_sites(loss, seed=repetition)}, margin=MARGIN
+        for seed, effect in enumerate(rng.normal(0, 0.02, 5))
+    }
+
+
+def measure_scores(n_sites: int, site_sd: float, repetitions: int) -> dict[str, float]:
+    """Coverage of the intervals of scores."""
+    rng, hits = np.random.default_rng(n_sites), Counter[str]()
+    for repetition in range(repetitions):
+        means = rng.normal(0, site_sd, n_sites)
+        values = draw_sites(draw_scores, means, rng)
+        found = these_sites(values, seed=repetition, n_bootstrap=N_BOOTSTRAP)
+        hits["these sites"] += covers(found, float(means.mean()))
+        hits["new sites"] += covers(new_sites(values), 0.0)
+    return {name: hits[name] / repetitions for name in ("these sites", "new sites")}
+
+
+def measure_differences(
+    draw: Draw, counts: Sequence[int], n_sites: int, repetitions: int
+) -> dict[str, float]:
+    """Coverage for differences, and how often a loss of the whole margin is called none."""
+    rng, hits = np.random.default_rng(n_sites), Counter[str]()
+    for repetition in range(repetitions):
+        loss = draw_sites(draw, [-MARGIN] * n_sites, rng, counts)
+        found = these_sites(
+            loss, seed=repetition, n_bootstrap=N_BOOTSTRAP, minimum_cases=MINIMUM_PAIRED
         )
-        hits["non-inferior by error"] += verdict.is_non_inferior
-    return {name: count / repetitions for name, count in hits.items()}
+        hits["these sites"] += covers(found, -MARGIN)
+        hits["its test errs"] += _passes(found)
+        trained_anew = new_models(with_seed_effects(loss, rng))
+        hits["new models"] += covers(trained_anew, -MARGIN)
+        hits["its test errs, too"] += _passes(trained_anew)
+    names = ("these sites", "its test errs", "new models", "its test errs, too")
+    return {name: hits[name] / repetitions for name in names}
+
+
+def _passes(estimate: Estimate) -> bool:
+    """Whether the loss is judged to be within the margin."""
+    return judge_non_inferiority({"tumor": estimate}, margin=MARGIN).is_non_inferior
+
+
+def measure_few(counts: Sequence[int], repetitions: int) -> float:
+    """Coverage of the interval of a score that would be given if it were not refused."""
+    rng, hits = np.random.default_rng(0), 0
+    for repetition in range(repetitions):
+        values = draw_sites(draw_scores, [0.0] * len(counts), rng, counts)
+        found = these_sites(values, seed=repetition, n_bootstrap=N_BOOTSTRAP, minimum_cases=2)
+        hits += covers(found, 0.0)
+    return hits / repetitions
+
+
+def measure_share(n_sites: int, repetitions: int) -> tuple[float, float]:
+    """Coverage of the share of the gap, where it is given, and how often it is."""
+    rng, hits, given = np.random.default_rng(n_sites), 0, 0
+    for repetition in range(repetitions):
+        local = draw_sites(draw_scores, [0.0] * n_sites, rng)
+        pooled, federated = (
+            {
+                site: {case: value + float(rng.normal(gain, 0.06)) for case, value in of.items()}
+                for site, of in local.items()
+            }
+            for gain in (0.08, 0.06)
+        )
+        share = gap_share(local, pooled, federated, seed=repetition, n_bootstrap=N_BOOTSTRAP)
+        if share.ci_low is not None and share.ci_high is not None:
+            given += 1
+            hits += share.ci_low <= 0.06 / 0.08 <= share.ci_high
+    return hits / max(1, given), given / repetitions
+
+
+def measure_time(n_readers: int, n_cases: int, repetitions: int) -> float:
+    """Coverage of the ratio of times in a crossover of one reader a case."""
+    hits = 0
+    for repetition in range(repetitions):
+        rng = np.random.default_rng(repetition)
+        skill, timings = rng.normal(0, 0.4, n_readers), []
+        for case in range(n_cases):
+            reader, difficulty = case % n_readers, 6.0 + rng.normal(0, 0.5)
+            for period, arm in enumerate(rng.permutation(["manual", "assisted"]), start=1):
+                seconds = np.exp(
+                    difficulty
+                    + skill[reader]
+                    + np.log(0.6) * (arm == "assisted")
+                    - 0.2 * (period == 2)
+                    + rng.normal(0, 0.3)
+                )
+                timings.append(
+                    Timing("north", f"r{reader}", f"c{case}", str(arm), period, float(seconds))
+                )
+        found = time_ratio(timings)
+        if found.ci_low is not None and found.ci_high is not None:
+            hits += found.ci_low <= 0.6 <= found.ci_high
+    return hits / repetitions
+
+
+def show(title: str, rates: dict[str, float]) -> None:
+    """One line."""
+    print(f"{title}: {', '.join(f'{n} {rate:.1%}' for n, rate in rates.items())}", flush=True)
 
 
 def main() -> None:
-    """Print one line for each number of sites and each difference between sites."""
+    """Print one line for each kind of value, number of sites and difference between sites."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=1000)
-    repetitions = parser.parse_args().repetitions
+    n = parser.parse_args().repetitions
     for n_sites in (4, 6, 20):
         for site_sd in (0.0, 0.05):
-            rates = measure(n_sites, site_sd, repetitions)
-            shown = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items())
-            print(f"{n_sites} sites, SD between sites {site_sd:g}: {shown}", flush=True)
+            title = f"scores, {n_sites} sites, SD between sites {site_sd:g}"
+            show(title, measure_scores(n_sites, site_sd, n))
+    for n_sites in (4, 6, 20):
+        for name, draw in SHAPES.items():
+            title = f"differences ({name}), {n_sites} sites"
+            show(title, measure_differences(draw, CASES, n_sites, n))
+    for name, draw in SHAPES.items():
+        show(f"differences ({name}), one site of 8", measure_differences(draw, (8,), 1, n))
+    for counts in ((8,), (12,), (20,), (5,) * 4, (24,), (8,) * 3, (40,)):
+        print(
+            f"scores, sites of {', '.join(map(str, counts))}: {measure_few(counts, n):.1%}"
+            f"{'' if sum(counts) >= MINIMUM_SCORED else ' (refused)'}",
+            flush=True,
+        )
+    for n_sites in (4, 20):
+        rate, given = measure_share(n_sites, n)
+        print(f"share of the gap, {n_sites} sites: {rate:.1%}, given in {given:.1%}", flush=True)
+    for n_readers, n_cases in ((2, 12), (4, 24), (6, 60)):
+        rate = measure_time(n_readers, n_cases, n // 2)
+        print(f"time ratio, {n_readers} readers, {n_cases} cases: {rate:.1%}", flush=True)
 
 
 if __name__ == "__main__":

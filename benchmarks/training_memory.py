@@ -42,17 +42,21 @@ def train(labelled: Sequence[LabelledCase], cache: Path, steps: int, sender: Any
     run = trainer(plan, cases, seed=0, steps=steps, device=device)
     run.run(1)
     before = memory_mb()
-    loading = 0.0
-    batch = run._batch
+    loading, ended, compute = 0.0, time.perf_counter(), run._gradients.take
 
-    def timed_batch() -> tuple[torch.Tensor, torch.Tensor]:
+    def timed(images: torch.Tensor, labels: torch.Tensor) -> float:
         nonlocal loading
-        started = time.perf_counter()
-        result = batch()
-        loading += time.perf_counter() - started
-        return result
+        loading += time.perf_counter() - ended
+        return compute(images, labels)
 
-    run._batch = timed_batch  # type: ignore[method-assign]
+    def end(*_: object) -> None:
+        nonlocal ended
+        ended = time.perf_counter()
+
+    # What lies between the end of a step and the start of the next one's network.
+    run._gradients.take = timed  # type: ignore[method-assign]
+    run._optimizer.register_step_post_hook(end)
+    ended = time.perf_counter()
     seconds = run.run(steps - 1).seconds
     n_open = len(list(Path("/proc/self/fd").iterdir()))
     sender.send((before, memory_mb(), n_open, loading / seconds, seconds / (steps - 1)))

@@ -1,25 +1,36 @@
 """Seconds a training step takes, by layout, stem and width, and Dice against time on real data.
 
-    python benchmarks/training_speed.py [--data FOLDER] [--steps 600] [--seeds 1]
+    python benchmarks/training_speed.py [--minutes 2.5 12] [--seeds 3] [--rival] [--no-steps]
 
 The data are the hippocampus volumes of the Medical Segmentation Decathlon (Task04), by default
-those beside the checkout; 40 of the cases are held out. Steps are timed in turns, so that other
-programs on the machine slow all variants alike; compare ratios. Times include loading and
-augmentation. Seconds to a Dice count everything after the imports: preprocessing and training,
-but not the scoring in between.
+those beside the checkout; 40 of the cases are held out, and served no choice of a setting. Steps
+are timed in turns, so that other programs on the machine slow all variants alike; compare ratios.
+Times include loading and augmentation.
+
+A training gets a budget of minutes for everything: start of the process with its imports,
+preprocessing, and the steps, whose number follows from the time that a few of them take. Scoring in
+between is not counted. With `--rival` MONAI's tutorial pipeline gets the same, see
+`monai_tutorial.py`. Run it on a machine that does nothing else.
+
+A plan is chosen with `--tune --plan '{"features": [32, 64, 128], "batch_size": 4}'`, which leaves
+the held-out cases alone: 120 of the others are trained on, and 40 are scored.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import monai_tutorial
 import numpy as np
+import psutil
 import torch
 
 from segfed.engine import (
@@ -47,7 +58,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 N_HELD_OUT = 40
 TIMED_STEPS = 5
-N_SCORINGS = 6
+N_SCORINGS = 12
+TRIAL_STEPS = 20
+LEVEL = 0.866
 
 
 def labelled_cases(data: Path, folder: Path) -> tuple[LabelledCase, ...]:
@@ -104,38 +117,103 @@ def time_layouts(plan: Plan, device: torch.device) -> float:
     return contiguous / channels_last
 
 
+@dataclass(frozen=True)
+class Score:
+    """Where a training stands."""
+
+    steps: int
+    seconds: float
+    """Since the process was started, but for scoring."""
+
+    dice: float
+    """Mean of the anterior and the posterior part over the held-out cases."""
+
+
 def learn(
     plan: Plan,
     cases: Sequence[PreparedCase],
     held_out: Sequence[PreparedCase],
     *,
     seed: int,
-    steps: int,
+    spent: float,
+    budget: float,
     device: torch.device,
-) -> list[tuple[int, float, float]]:
-    """Steps, seconds of training, and mean Dice of the anterior and posterior part."""
+) -> Iterator[Score]:
+    """Scores along a training that ends when the budget's seconds are spent."""
+    trial = trainer(plan, cases, seed=seed, steps=TRIAL_STEPS, device=device)
+    spent += trial.run(TRIAL_STEPS // 2).seconds  # these also plan convolutions and fill caches
+    tried = trial.run(TRIAL_STEPS // 2).seconds
+    spent += tried
+    steps = max(1, int((budget - spent) / tried * (TRIAL_STEPS // 2)))
     run = trainer(plan, cases, seed=seed, steps=steps, device=device)
-    seconds, rows = 0.0, []
-    for stretch in range(N_SCORINGS):
-        end = round(steps * (stretch + 1) / N_SCORINGS)
-        seconds += run.run(end - run.steps_done).seconds
+    for end in score_steps(steps):
+        left = max(0.0, budget - spent)
+        spent += run.run(end - run.steps_done, seconds=left).seconds
         dice = validation_dice(run.network, plan, held_out, device=device)
-        rows.append((end, seconds, (dice["anterior"] + dice["posterior"]) / 2))
-    return rows
+        yield Score(run.steps_done, spent, (dice["anterior"] + dice["posterior"]) / 2)
+
+
+def learn_tutorial(
+    plan: Plan,
+    cases: Sequence[LabelledCase],
+    held_out: Sequence[LabelledCase],
+    *,
+    seed: int,
+    spent: float,
+    budget: float,
+) -> Iterator[Score]:
+    """As ``learn``, by MONAI's pipeline."""
+    scored = monai_tutorial.loaded(held_out, plan, random=False)
+    started = time.perf_counter()
+    data = monai_tutorial.loaded(cases, plan, random=True)
+    trial = monai_tutorial.Tutorial(plan, data, seed=seed)
+    trial.run(TRIAL_STEPS // 2, total=TRIAL_STEPS, seconds=budget)
+    tried = trial.run(TRIAL_STEPS // 2, total=TRIAL_STEPS, seconds=budget)
+    run = monai_tutorial.Tutorial(plan, data, seed=seed)
+    spent += time.perf_counter() - started
+    steps = max(1, int((budget - spent) / tried * (TRIAL_STEPS // 2)))
+    for end in score_steps(steps):
+        left = max(0.0, budget - spent)
+        spent += run.run(end - run.steps_done, total=steps, seconds=left)
+        yield Score(run.steps_done, spent, run.dice(scored))
+
+
+def score_steps(steps: int) -> list[int]:
+    """After which steps a training is scored."""
+    return [round(steps * (n + 1) / N_SCORINGS) for n in range(N_SCORINGS)]
+
+
+def show(name: str, scores: Iterable[Score]) -> Score:
+    """Print the scores of a training as they come, and when it crossed the level; the last one."""
+    crossed = None
+    for score in scores:
+        print(
+            f"  {score.steps:6d} steps {score.seconds:6.0f} s   Dice {score.dice:.4f}", flush=True
+        )
+        if crossed is None and score.dice >= LEVEL:
+            crossed = score.seconds
+    reached = "not reached" if crossed is None else f"seen after {crossed:.0f} s"
+    print(f"{name}: Dice {score.dice:.4f} after {score.seconds:.0f} s; {LEVEL} {reached}")
+    return score
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA, help="folder with dataset.json")
-    parser.add_argument("--steps", type=int, default=600, help="optimizer steps of a training")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[2.5], help="in all")
     parser.add_argument("--seeds", type=int, default=1, help="trainings with different seeds")
+    parser.add_argument("--rival", action="store_true", help="train MONAI's pipeline, too")
+    parser.add_argument("--plan", type=json.loads, default={}, help="settings to try, as JSON")
+    parser.add_argument("--tune", action="store_true", help="score other cases, to choose a plan")
+    parser.add_argument("--no-steps", action="store_true", help="leave out the seconds of a step")
     arguments = parser.parse_args()
+    starting = time.time() - psutil.Process().create_time()
     device = select_device("auto")
-    plan = make_plan(load_task(TASK))
+    plan = make_plan(load_task(TASK), arguments.plan)
     print(
         f"PyTorch {torch.__version__}, {device.type}, {torch.get_num_threads()} threads, "
-        f"{'bfloat16' if has_bfloat16_units(device) else 'float32'}"
+        f"{'bfloat16' if has_bfloat16_units(device) else 'float32'}; started in {starting:.1f} s"
     )
     with tempfile.TemporaryDirectory() as temporary:
         labelled = labelled_cases(arguments.data, Path(temporary) / "sites")
@@ -144,23 +222,58 @@ def main() -> None:
         preparing = time.perf_counter() - started
         print(f"preprocessing of {len(prepared)} cases: {preparing:.1f} s")
         order = np.random.default_rng(0).permutation(len(prepared))
-        held_out, train = (
-            [prepared[index] for index in part] for part in (order[:N_HELD_OUT], order[N_HELD_OUT:])
+        if arguments.tune:
+            order = order[N_HELD_OUT:]
+        held_out, train = order[:N_HELD_OUT], order[N_HELD_OUT:]
+        if not arguments.no_steps:
+            print_steps(plan, [prepared[index] for index in train], device)
+        print(
+            f"the task's plan: features {plan.features}, stem {plan.stem_stride}, batch "
+            f"{plan.batch_size}, learning rate {plan.learning_rate:g}; {arguments.seeds} seed(s)"
         )
-        plans = {
-            name: plan.model_copy(update={**changes, "batch_size": 2})
-            for name, changes in VARIANTS.items()
-        }
-        for name, seconds in time_variants(plans, train, device).items():
-            print(f"{name:28s} {seconds:.3f} s a step of 2 patches")
-        print(f"contiguous over channels last: {time_layouts(plan, device):.2f}")
-        for seed in range(arguments.seeds):
-            print(f"the task's plan {plan.features}, batch {plan.batch_size}, seed {seed}")
-            for row in learn(
-                plan, train, held_out, seed=seed, steps=arguments.steps, device=device
-            ):
-                steps, seconds, dice = row
-                print(f"  {steps:5d} steps {seconds + preparing:6.0f} s   Dice {dice:.3f}")
+        for minutes in arguments.minutes:
+            last: dict[str, list[float]] = {}
+            for seed in range(arguments.seeds):
+                about = {"seed": seed, "budget": 60 * minutes}
+                runs = {
+                    "segfed": learn(
+                        plan,
+                        [prepared[index] for index in train],
+                        [prepared[index] for index in held_out],
+                        spent=starting + preparing,
+                        device=device,
+                        **about,
+                    )
+                }
+                if arguments.rival:
+                    runs["MONAI"] = learn_tutorial(
+                        plan,
+                        [labelled[index] for index in train],
+                        [labelled[index] for index in held_out],
+                        spent=starting,
+                        **about,
+                    )
+                for name, scores in runs.items():
+                    final = show(f"{name}, {minutes:g} minutes, seed {seed}", scores)
+                    last.setdefault(name, []).append(final.dice)
+            for name, values in last.items():
+                each = " ".join(f"{value:.4f}" for value in values)
+                print(
+                    f"{name}, {minutes:g} minutes, mean of {len(values)} seed(s): "
+                    f"{statistics.mean(values):.4f} ({each})",
+                    flush=True,
+                )
+
+
+def print_steps(plan: Plan, cases: Sequence[PreparedCase], device: torch.device) -> None:
+    """Seconds of a step by stem, width and layout."""
+    plans = {
+        name: plan.model_copy(update={**changes, "batch_size": 2})
+        for name, changes in VARIANTS.items()
+    }
+    for name, seconds in time_variants(plans, cases, device).items():
+        print(f"{name:28s} {seconds:.3f} s a step of 2 patches")
+    print(f"contiguous over channels last: {time_layouts(plan, device):.2f}")
 
 
 if __name__ == "__main__":

@@ -95,6 +95,7 @@ def _post(client: httpx.Client, request: RoundRequest) -> str | None:
             "manifest": request.manifest_sha256,
             "round": request.round,
             "verb": request.verb,
+            "head": request.server_head,
         },
         # In pieces: httpcore copies what is left of a piece at every write.
         content=_pieces(request.weights),
@@ -132,7 +133,7 @@ def _reply(client: httpx.Client, url: str, answer: JobAnswer) -> RoundReply | No
     weights = b""
     if answer.weights_bytes:
         weights = _checked(client.get(f"{url}/weights")).content
-    return RoundReply(weights, answer.n_cases, answer.metrics)
+    return RoundReply(weights, answer.n_cases, answer.metrics, audit_head=answer.audit_head)
 
 
 def _checked(response: httpx.Response) -> httpx.Response:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from flwr.app import Context, Message, RecordDict
-from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
+
+Answer = Callable[[Message, Context], Message]
+"""A client app, or what stands for it: a node's reply to a message."""
 
 
 class InProcessGrid(Grid):
@@ -20,7 +22,7 @@ class InProcessGrid(Grid):
     change content in place. Time limits do not apply, since nothing can be cut off in between.
     """
 
-    def __init__(self, client_app: ClientApp, contexts: Mapping[int, Context]) -> None:
+    def __init__(self, client_app: Answer, contexts: Mapping[int, Context]) -> None:
         """Take the client app and the context of each node, by node id."""
         self._client_app = client_app
         self._contexts = dict(contexts)

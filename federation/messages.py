@@ -2,8 +2,8 @@
 
 A request holds the records ``arrays`` (the global model) and ``config``; a reply holds ``arrays``
 (after training) and ``metrics``. In the stages of secure aggregation the request and the small
-replies are bytes in ``config``, which only agent and server read. Nothing else is sent, and nothing
-is ever unpickled.
+replies are bytes in ``config``, which only agent and server read. Both sides state the head of what
+they recorded there, too. Nothing else is sent, and nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from segfed.protocol import (
     RoundRequest,
     Stage,
     Verb,
+    is_head,
 )
 
 Weights = dict[str, NDArray[np.generic]]
@@ -41,6 +42,7 @@ Weights = dict[str, NDArray[np.generic]]
 ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
 N_CASES = "num-examples"
 _BODY = "body"
+_AUDIT_HEAD, _SERVER_HEAD = "audit-head", "server-head"
 _MESSAGE_TYPES: dict[Verb, str] = {
     "train": MessageType.TRAIN,
     "validate": MessageType.EVALUATE,
@@ -49,19 +51,31 @@ _MESSAGE_TYPES: dict[Verb, str] = {
 
 
 def request_message(
-    verb: Verb, arrays: ArrayRecord, *, manifest_sha256: str, round_number: int, node_id: int
+    verb: Verb,
+    arrays: ArrayRecord,
+    *,
+    manifest_sha256: str,
+    round_number: int,
+    node_id: int,
+    server_head: str = "",
 ) -> Message:
     """The server's message that asks one site for one job."""
-    config = _config(manifest_sha256, round_number)
+    config = _config(manifest_sha256, round_number, server_head)
     content = RecordDict({ARRAYS: arrays, CONFIG: config})
     return Message(content, dst_node_id=node_id, message_type=_MESSAGE_TYPES[verb])
 
 
 def stage_message(
-    stage: Stage, body: bytes, *, manifest_sha256: str, round_number: int, node_id: int
+    stage: Stage,
+    body: bytes,
+    *,
+    manifest_sha256: str,
+    round_number: int,
+    node_id: int,
+    server_head: str = "",
 ) -> Message:
     """The server's message that asks one site for one stage of secure aggregation."""
-    config = _config(manifest_sha256, round_number)
+    config = _config(manifest_sha256, round_number, server_head)
     config[_BODY] = body
     content = RecordDict({CONFIG: config})
     return Message(content, dst_node_id=node_id, message_type=_MESSAGE_TYPES[stage])
@@ -90,15 +104,28 @@ def read_request(message: Message, verb: Verb) -> RoundRequest:
         raise AgentError(AgentErrorCode.WEIGHTS_UNUSABLE) from None
     if not isinstance(body, bytes):
         raise AgentError(AgentErrorCode.PROTOCOL_MISMATCH)
-    return RoundRequest(manifest_sha256, round_number, verb, body, ttl_seconds=message.metadata.ttl)
+    head = config.get(_SERVER_HEAD, "")
+    if head and not is_head(head):
+        raise AgentError(AgentErrorCode.PROTOCOL_MISMATCH)
+    return RoundRequest(
+        manifest_sha256,
+        round_number,
+        verb,
+        body,
+        ttl_seconds=message.metadata.ttl,
+        server_head=str(head),
+    )
 
 
 def reply_message(reply: RoundReply, request: Message, verb: Verb = "train") -> Message:
     """An agent's answer as the relay sends it."""
+    config = ConfigRecord({_AUDIT_HEAD: reply.audit_head} if reply.audit_head else {})
     if verb in STAGES and verb != "mask":
-        config = ConfigRecord({_BODY: reply.weights})
+        config[_BODY] = reply.weights
         return Message(RecordDict({CONFIG: config}), reply_to=request)
     content = RecordDict({METRICS: MetricRecord({**reply.metrics, N_CASES: reply.n_cases})})
+    if config:
+        content[CONFIG] = config
     if reply.weights:
         content[ARRAYS] = write_arrays(load(reply.weights))
     return Message(content, reply_to=request)
@@ -116,6 +143,13 @@ def read_body(reply: Message) -> bytes:
     return body if isinstance(body, bytes) else b""
 
 
+def read_audit_head(reply: Message) -> str | None:
+    """Head of a site's audit log as its reply states it; None where it states none."""
+    record = reply.content.config_records.get(CONFIG) if reply.has_content() else None
+    head = None if record is None else record.get(_AUDIT_HEAD)
+    return head if is_head(head) else None
+
+
 def read_arrays(record: ArrayRecord) -> Weights:
     """Flower's record as arrays.
 
@@ -126,15 +160,18 @@ def read_arrays(record: ArrayRecord) -> Weights:
     return {name: record[name].numpy() for name in sorted(record)}
 
 
-def _config(manifest_sha256: str, round_number: int) -> ConfigRecord:
+def _config(manifest_sha256: str, round_number: int, server_head: str) -> ConfigRecord:
     """What every request says of itself."""
-    return ConfigRecord(
+    config = ConfigRecord(
         {
             "protocol": PROTOCOL_VERSION,
             "manifest-sha256": manifest_sha256,
             "server-round": round_number,
         }
     )
+    if server_head:
+        config[_SERVER_HEAD] = server_head
+    return config
 
 
 def write_arrays(weights: Weights) -> ArrayRecord:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from flwr.app import Message
 
-from federation.messages import content_bytes
+from federation.messages import content_bytes, read_audit_head
 from federation.updates import is_dice, weighted_mean
 from segfed.protocol import Verb
 
@@ -18,7 +18,11 @@ logger = logging.getLogger(__name__)
 class RoundNotes:
     """One round's figures of each site, and who was dropped."""
 
-    def __init__(self, sites: Collection[str]) -> None:
+    def __init__(self, sites: Collection[str], *, server_head: str = "") -> None:
+        self.server_head = server_head
+        """Head of the server's record before this round; goes down with every request."""
+        self.audit_heads: dict[str, str] = {}
+        """Head of each site's audit log, as its last reply stated it."""
         self.sites: dict[str, dict[str, float | None]] = {
             site: {
                 "n_cases": None,
@@ -40,6 +44,9 @@ class RoundNotes:
         """A reply came."""
         self.present.add(site)
         self.count("bytes_up", site, reply)
+        head = read_audit_head(reply)
+        if head is not None:
+            self.audit_heads[site] = head
 
     def drop_silent(self, asked: Collection[str], verb: Verb) -> None:
         """Name the sites that did not answer."""

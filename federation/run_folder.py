@@ -73,12 +73,7 @@ def save_round(
         model: The global model after it, with what the server remembers.
     """
     last = records[-1].round
-    state = FederationState(
-        manifest_sha256=manifest.sha256,
-        rounds_done=last,
-        best_round=best_round(records),
-        finished=is_finished(manifest, records),
-    )
+    state = _state(manifest, records)
     write_bytes(weights_path(out, last), save(model.weights))
     if model.memory:
         write_bytes(memory_path(out, last), save(model.memory))
@@ -94,6 +89,32 @@ def save_round(
         if path not in kept:
             path.unlink()
     return state
+
+
+def end_run(
+    out: Path, manifest: Manifest, *, records: Sequence[RoundRecord], reason: str
+) -> FederationState:
+    """Note that no round follows the saved ones; returns the state that is now on disk.
+
+    Args:
+        out: The run folder.
+        manifest: The study.
+        records: All rounds, as they were saved.
+        reason: Why, in a sentence.
+    """
+    state = _state(manifest, records).model_copy(update={"finished": True, "ended": reason})
+    write_text(out / _STATE_FILE, state.model_dump_json(indent=2) + "\n")
+    return state
+
+
+def _state(manifest: Manifest, records: Sequence[RoundRecord]) -> FederationState:
+    """How far a run is with these rounds."""
+    return FederationState(
+        manifest_sha256=manifest.sha256,
+        rounds_done=records[-1].round,
+        best_round=best_round(records),
+        finished=is_finished(manifest, records),
+    )
 
 
 def read_model(out: Path, manifest: Manifest, *, after_round: int) -> GlobalModel:

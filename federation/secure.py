@@ -38,6 +38,7 @@ from segfed.privacy import (
     ShareRequest,
     UnmaskReply,
     UnmaskRequest,
+    longest_update,
     round_context,
     session_context,
     with_masks,
@@ -93,7 +94,8 @@ class SecureSum:
         )
         group = Group(session_context(context, session), keys, self._threshold)
         left = group.recover_masks(replies, survivors=survivors, dropped=dropped)
-        difference = self._fixed_point(len(keys)).decode(
+        n_weights = sum(array.size for array in model.values())
+        difference = self._fixed_point(len(keys), n_weights=n_weights).decode(
             with_masks(total, left, sign=-1), count=sum(counts[site] for site in survivors)
         )
         return {name: _moved(array, difference[name]) for name, array in model.items()}, survivors
@@ -155,11 +157,14 @@ class SecureSum:
                 "and at the site; run again: finished rounds are kept."
             )
 
-    def _fixed_point(self, n_sites: int) -> FixedPoint:
+    def _fixed_point(self, n_sites: int, *, n_weights: int) -> FixedPoint:
         """How the sites count their updates."""
-        rules, clip_norm = self.manifest.federation, self.manifest.privacy.clip_norm
-        largest = rules.max_cases if rules.weighting == "cases" else self.manifest.steps_per_round
-        return FixedPoint(clip_norm or 0.0, largest, n_sites)
+        rules, manifest = self.manifest.federation, self.manifest
+        return FixedPoint(
+            longest_update(manifest.privacy, n_weights=n_weights),
+            rules.max_count(steps_per_round=manifest.steps_per_round),
+            n_sites,
+        )
 
     @property
     def _threshold(self) -> int:

@@ -10,6 +10,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from federation.run_folder import (
+    end_run,
     finished_rounds,
     is_finished,
     read_model,
@@ -18,8 +19,8 @@ from federation.run_folder import (
 )
 from federation.server_optimizer import GlobalModel
 from federation.strategy import CheckedRounds
-from segfed.errors import FederationError
-from segfed.protocol import MANIFEST_KEY, Manifest, RoundRecord
+from segfed.errors import BudgetError, FederationError
+from segfed.protocol import MANIFEST_KEY, Manifest, RoundRecord, record_heads
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,15 @@ def make_server_app(
             model = GlobalModel(read_weights(initial_weights))
         rounds = CheckedRounds(grid, manifest, site_names=site_names, spool=out / "spool")
         while not is_finished(manifest, records):
-            model, record = rounds.run(len(records) + 1, model, records)
+            head = record_heads(records)[-1]
+            try:
+                model, record = rounds.run(len(records) + 1, model, records, server_head=head)
+            except BudgetError as error:
+                if not records:
+                    raise
+                end_run(out, manifest, records=records, reason=str(error))
+                logger.warning("%s", error)
+                return
             records.append(record)
             save_round(out, manifest, records=records, model=model)
             on_round(record)

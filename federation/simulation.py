@@ -1,8 +1,9 @@
 """A whole federation on one machine: ``python -m federation.simulation JOB.json``.
 
 The server, the relays and the messages are Flower's own; the sites' agents run in this process,
-one after the other. A JSON line for each round goes to stdout, the story to stderr. The exit code
-is 0 when all rounds are done, 1 when the run failed, 2 for a wrong command line.
+one after the other, or in those of Flower's Ray engine, side by side. A JSON line for each round
+goes to stdout, the story to stderr. The exit code is 0 when all rounds are done, 1 when the run
+failed, 2 for a wrong command line.
 """
 
 from __future__ import annotations
@@ -54,21 +55,34 @@ def run_federation(
         FederationError: If too few sites take part, or the run folder belongs to another run.
         WeightsError: If the initial weights cannot be read.
     """
-    site_names = dict(enumerate(sorted(agents), start=1))
-    run_config: dict[str, bool | float | int | str] = {MANIFEST_KEY: manifest.sha256}
-    contexts = {
-        node_id: Context(1, node_id, {"site-name": name}, RecordDict(), run_config)
-        for node_id, name in site_names.items()
-    }
-    client_app = make_client_app(lambda context: agents[str(context.node_config["site-name"])])
+    nodes = dict(enumerate(sorted(agents), start=1))
+    client_app = make_client_app(lambda context: agents[nodes[context.node_id]])
+    contexts = {node: Context(1, node, {}, RecordDict(), {}) for node in nodes}
     server_app = make_server_app(
-        manifest,
-        site_names=site_names,
-        initial_weights=initial_weights,
-        out=out,
+        manifest, site_names=nodes, initial_weights=initial_weights, out=out, on_round=on_round
+    )
+    server_app(InProcessGrid(client_app, contexts), _server_context(manifest))
+
+
+def _run_on_ray(job: FederationJob, folders: Mapping[str, Path], *, on_round: OnRound) -> None:
+    """The same, with the agents in Ray's processes."""
+    from federation.ray_engine import ray_grid
+
+    nodes = dict(enumerate(sorted(folders), start=1))
+    server_app = make_server_app(
+        job.manifest,
+        site_names=nodes,
+        initial_weights=job.initial_weights,
+        out=job.out,
         on_round=on_round,
     )
-    server_app(InProcessGrid(client_app, contexts), Context(1, 0, {}, RecordDict(), run_config))
+    with ray_grid(job, {node: folders[name] for node, name in nodes.items()}) as grid:
+        server_app(grid, _server_context(job.manifest))
+
+
+def _server_context(manifest: Manifest) -> Context:
+    """What Flower would tell the server of its run."""
+    return Context(1, 0, {}, RecordDict(), {MANIFEST_KEY: manifest.sha256})
 
 
 def simulate(job: FederationJob, *, on_round: OnRound) -> None:
@@ -79,7 +93,6 @@ def simulate(job: FederationJob, *, on_round: OnRound) -> None:
         FederationError: As ``run_federation``.
         WeightsError: As ``run_federation``.
     """
-    device = select_device(job.device)
     sites = [load_site(folder) for folder in job.sites]
     names = [site.name for site in sites]
     if len(set(names)) < len(names):
@@ -87,6 +100,10 @@ def simulate(job: FederationJob, *, on_round: OnRound) -> None:
             f"The sites are called {', '.join(sorted(names))}, expected a different name for "
             "each. Rename one in its site.toml, or list each folder once."
         )
+    if job.engine == "ray":
+        _run_on_ray(job, {site.name: site.folder for site in sites}, on_round=on_round)
+        return
+    device = select_device(job.device)
     run_federation(
         job.manifest,
         agents={site.name: Agent(site, job.manifest, device=device) for site in sites},

@@ -19,6 +19,7 @@ from federation.similarity import Comparison, compare, outlier_scores, suspects
 from federation.spool import Spool
 from federation.updates import (
     SiteUpdate,
+    is_budget_spent,
     is_dice,
     outliers,
     read_update,
@@ -26,7 +27,7 @@ from federation.updates import (
 )
 from federation.variates import corrections, path_length, variates_after
 from federation.weighting import site_weights
-from segfed.errors import FederationError
+from segfed.errors import BudgetError, FederationError
 from segfed.protocol import Manifest, RoundRecord, Stage, Verb
 from segfed.settings import Settings
 
@@ -70,7 +71,12 @@ class CheckedRounds:
         )
 
     def run(
-        self, round_number: int, model: GlobalModel, earlier: Sequence[RoundRecord] = ()
+        self,
+        round_number: int,
+        model: GlobalModel,
+        earlier: Sequence[RoundRecord] = (),
+        *,
+        server_head: str = "",
     ) -> tuple[GlobalModel, RoundRecord]:
         """The next global model, and what the round brought.
 
@@ -78,12 +84,14 @@ class CheckedRounds:
             round_number: Counted from 1 over the whole study.
             model: What the round before left.
             earlier: The records of the rounds before.
+            server_head: Head of the record of the rounds before; every site is told.
 
         Raises:
             FederationError: If too few sites sent an update that may count.
+            BudgetError: The same, where sites refused because their privacy budget is spent.
         """
         started = self._clock.now()
-        notes = RoundNotes(self._sites)
+        notes = RoundNotes(self._sites, server_head=server_head)
         if self._manifest.privacy.secure_aggregation:
             updates, mean = self._combine_masked(round_number, model, notes)
         else:
@@ -99,6 +107,7 @@ class CheckedRounds:
             seconds=self._clock.now() - started,
             dropped=notes.dropped,
             suspects=notes.suspects,
+            audit_heads=dict(sorted(notes.audit_heads.items())),
         )
 
     def _combine_openly(
@@ -202,6 +211,8 @@ class CheckedRounds:
                 "seconds": update.metrics.get("seconds"),
                 "update_norm": None if spool is None else update.norm,
             }
+            if "epsilon" in update.metrics:
+                notes.sites[update.site]["epsilon"] = update.metrics["epsilon"]
         return counting
 
     def _judge(
@@ -268,6 +279,7 @@ class CheckedRounds:
                 manifest_sha256=self._manifest.sha256,
                 round_number=round_number,
                 node_id=node_id,
+                server_head=notes.server_head,
             )
             for site, node_id in nodes.items()
             if site in sites
@@ -290,6 +302,7 @@ class CheckedRounds:
                 manifest_sha256=self._manifest.sha256,
                 round_number=round_number,
                 node_id=nodes[site],
+                server_head=notes.server_head,
             )
             for site, body in bodies.items()
             if site in nodes
@@ -305,6 +318,14 @@ class CheckedRounds:
         if len(updates) >= self._rules.minimum_sites:
             return
         reasons = "; ".join(f"{site}: {why}" for site, why in sorted(notes.dropped.items()))
+        spent = [site for site, why in sorted(notes.dropped.items()) if is_budget_spent(why)]
+        if spent:
+            raise BudgetError(
+                f"Round {round_number} was not trained: the privacy budget is spent at "
+                f"{', '.join(spent)}, and {len(updates)} usable updates are left, expected at "
+                f"least {self._rules.minimum_sites}. The rounds before it are what the budget "
+                "paid for."
+            )
         raise FederationError(
             f"Round {round_number} brought {len(updates)} usable updates from {len(self._sites)} "
             f"sites, expected at least {self._rules.minimum_sites}. Dropped: {reasons}. The reason "

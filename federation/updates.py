@@ -9,14 +9,17 @@ from statistics import median
 
 import numpy as np
 from flwr.app import Message, MetricRecord
+from flwr.common.constant import ErrorCode
+from numpy.typing import NDArray
 
 from federation.messages import ARRAYS, METRICS, N_CASES, Weights, content_bytes, read_arrays
 from segfed.errors import FederationError
+from segfed.privacy import compressed_form, decompress, method_of
 from segfed.protocol import AgentError, AgentErrorCode, Manifest
 from segfed.rules import FederationRules
 
 _DICE = "dice_"
-_DECLARED_METRICS = frozenset({"loss", "seconds", "steps"})
+_DECLARED_METRICS = frozenset({"loss", "seconds", "steps", "epsilon"})
 
 # A reply may carry metrics and Flower's headers beside the arrays, but not a second model.
 _SPARE_BYTES = 1_000_000
@@ -42,7 +45,7 @@ class SiteUpdate:
 
     def count(self, rules: FederationRules) -> int:
         """What the update is weighted by."""
-        return int(self.metrics["steps"]) if rules.weighting == "steps" else self.n_cases
+        return rules.count(n_cases=self.n_cases, steps=self.metrics["steps"])
 
 
 def believed_counts(updates: Collection[SiteUpdate], rules: FederationRules) -> dict[str, int]:
@@ -74,7 +77,8 @@ def read_update(
         manifest: The study; it limits counts, names the structures that may have a Dice, and says
             how far an update may lie from the model.
         model: The global model that the site trained, whose names, shapes and types the update
-            must have; None for a reply without weights.
+            must have, or their changes once they are decompressed; None for a reply without
+            weights.
         is_masked: Whether a reply without weights is that of a training whose update follows
             under masks; else it is one of a validation, which may be of no case.
 
@@ -84,7 +88,9 @@ def read_update(
     """
     if reply.has_error():
         raise FederationError(meaning(reply.error.code))
-    size_limit = sum(array.nbytes for array in (model or {}).values()) + _SPARE_BYTES
+    method = method_of(manifest.federation.compression)
+    form = compressed_form(model, method=method) if model and method else model or {}
+    size_limit = sum(array.nbytes for array in form.values()) + _SPARE_BYTES
     if content_bytes(reply.content) > size_limit:
         raise FederationError(f"the reply is larger than {size_limit} bytes")
     records = reply.content.metric_records.get(METRICS)
@@ -104,6 +110,10 @@ def read_update(
         weights = read_arrays(arrays)
     except (TypeError, ValueError):
         raise FederationError("the arrays are damaged") from None
+    if method is not None:
+        _check_arrays(weights, form)
+        update = decompress(weights, like=model, method=method)
+        weights = {name: _moved(start, update[name]) for name, start in model.items()}
     _check_arrays(weights, model)
     norm = distance(weights, model)
     limit = manifest.federation.max_update_norm
@@ -176,6 +186,12 @@ def _check_arrays(found: Weights, expected: Weights) -> None:
             raise FederationError(f"{name} holds NaN or infinity")
 
 
+def _moved(start: NDArray[np.generic], change: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Weights moved by a site's change of them, in their own type; the caller checks the result."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(np.add(start, change, dtype=start.dtype))
+
+
 def _check_steps(metrics: dict[str, float], manifest: Manifest) -> None:
     """Refuse a number of steps that the site was not asked to take, or none at all."""
     steps, most = metrics.get("steps"), manifest.steps_per_round
@@ -204,6 +220,13 @@ def _read_metrics(record: MetricRecord, structures: Collection[str]) -> dict[str
 
 
 def meaning(code: int) -> str:
-    """What an error code says; a code that is not ours says nothing more."""
+    """What an error code says; but for one, a code that is not ours says nothing more."""
+    if code == ErrorCode.NODE_UNAVAILABLE:
+        return "the site's node went away"
     known = code in set(AgentErrorCode)
     return str(AgentError(AgentErrorCode(code))) if known else f"the site failed (code {code})"
+
+
+def is_budget_spent(reason: str) -> bool:
+    """Whether a site was dropped because its privacy budget is spent."""
+    return meaning(AgentErrorCode.BUDGET_SPENT) in reason

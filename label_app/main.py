@@ -29,7 +29,7 @@ from label_app.wishes import allowed_wishes
 from label_app.worker import TIMEOUT_SECONDS, Worker
 from segfed.errors import SegfedError
 from segfed.files import remove_leftovers
-from segfed.study import click_model_name
+from segfed.study import click_model_name, model_fault
 
 logger = logging.getLogger(__name__)
 
@@ -122,19 +122,26 @@ class SegfedLabelApp(MONAILabelApp):
         """A proposal for one of the site's cases, named by its id and never by a path.
 
         Raises:
-            HTTPException: 404 for an unknown model or case, 422 if there can be no proposal.
+            HTTPException: 404 for an unknown model or case, or for one that is published but
+                broken, 422 if there can be no proposal.
         """
         request = allowed_wishes(request, labels=self._store.site.task.labels)
         model = self._infers.get(request.get("model"))
         if model is None or not model.is_valid():
-            raise HTTPException(
-                404,
-                f"Found no published model {request.get('model')!r}; expected one of "
-                f"{', '.join(map(repr, self._infers))}, once it is published. Publish one, or draw "
-                "by hand.",
-            )
+            raise HTTPException(404, self._why_not(request.get("model")))
         file, params = model(request)
         return {"file": file, "label": file, "params": params}
+
+    def _why_not(self, name: str | None) -> str:
+        """Why a model proposes nothing."""
+        site = self._store.site
+        clicks = {site.task.name: False, click_model_name(site.task): True}
+        if name in clicks and (fault := model_fault(site, clicks=clicks[name])):
+            return f"The published model {name!r} cannot be used: {fault} Until then draw by hand."
+        return (
+            f"Found no published model {name!r}; expected one of "
+            f"{', '.join(map(repr, clicks))}, once it is published. Publish one, or draw by hand."
+        )
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
         """What Slicer shows after a save: how the label was recorded."""

@@ -16,12 +16,13 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 
 from label_app.answers import explaining
 from label_app.read_only import ReadOnlyDatastore
+from label_app.site_now import SiteNow
 from label_app.submission import submit_upload
 from label_app.worklist import offered_cases, visible_arm, visible_record
 from segfed.errors import CaseError
 from segfed.files import sha256_file
 from segfed.protocol import Arm
-from segfed.sites import Case, LabelRecord, ReadingEvent, Site, check_intact, load_site
+from segfed.sites import Case, LabelRecord, ReadingEvent, Site, check_intact
 
 _FINAL = DefaultLabelTag.FINAL.value
 
@@ -29,10 +30,10 @@ _FINAL = DefaultLabelTag.FINAL.value
 class SiteDatastore(ReadOnlyDatastore):
     """The site as the reader who asks may see it.
 
-    It owns no file and keeps in memory only which images it found damaged: cases come from the
-    site's list, labels go to its ledger. So a case that is imported while the server runs appears
-    by itself, and a server that is killed has nothing to lose. Whatever MONAI Label could
-    otherwise add, change or remove is refused.
+    It owns no file and keeps in memory only the site's settings and list of cases, until they
+    change, and which images it found damaged: labels go to the site's ledger. So a case that is
+    imported while the server runs appears by itself, and a server that is killed has nothing to
+    lose. Whatever MONAI Label could otherwise add, change or remove is refused.
     """
 
     def __init__(self, site_folder: Path, *, reader: Callable[[], str]) -> None:
@@ -44,6 +45,7 @@ class SiteDatastore(ReadOnlyDatastore):
         """
         self.site_folder = site_folder
         self._reader = reader
+        self._site_now = SiteNow(site_folder)
         self._damaged: dict[str, _FileStates] = {}
         self._saved: ContextVar[LabelRecord | None] = ContextVar("saved", default=None)
 
@@ -55,7 +57,7 @@ class SiteDatastore(ReadOnlyDatastore):
     @property
     def site(self) -> Site:
         """The site as it is now."""
-        return load_site(self.site_folder)
+        return self._site_now()
 
     def case(self, case_id: str) -> Case:
         """A case by its id, which is the only way in which a request can name an image.
@@ -280,7 +282,7 @@ class SiteDatastore(ReadOnlyDatastore):
         return self.site.task.title
 
     def refresh(self) -> None:
-        """Nothing to do: the site is read anew for every request."""
+        """Nothing to do: every request sees the site as it is then."""
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         """Nothing is kept: MONAI Label's note of who was offered a case is in the reading log."""

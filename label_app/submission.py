@@ -49,7 +49,7 @@ def submit_upload(
         idle_seconds=site.settings.reading.idle_minutes * 60,
         now=now,
     )
-    is_unasked = assignment is None and bool(ledger.assignments())
+    is_unasked = assignment is None and ledger.has_assignments()
     is_from_later = is_recalled(site, reader, case.case_id, now=now)
     return submit_label(
         site,

@@ -18,14 +18,14 @@ def offered_cases(site: Site, reader: str, *, now: datetime) -> dict[str, bool]:
     another reader has opened lately and not submitted.
     """
     ledger = site.ledger()
-    ids = [case.case_id for case in site.cases]
+    ids = {case.case_id: None for case in site.cases}
     readings = [r for r in ledger.readings(reader=reader) if r.assignment.case_id in ids]
     if readings:
         return _progress(readings, now)
-    if ledger.assignments():
+    if ledger.has_assignments():
         return {}
-    newest = {record.case_id: record for record in ledger.records(reader=reader)}
-    done = {case_id for case_id, record in newest.items() if record.status not in TO_REDO}
+    newest = ledger.newest_statuses(reader)
+    done = {case_id for case_id, status in newest.items() if status not in TO_REDO}
     lease = timedelta(hours=site.settings.reading.lease_hours)
     taken = ledger.leased(reader, since=now - lease) - done
     return {case_id: case_id in done for case_id in ids if case_id not in taken}
@@ -42,7 +42,7 @@ def visible_arm(site: Site, reader: str, case_id: str, *, now: datetime) -> Arm 
     readings = ledger.readings(case_id=case_id, reader=reader)
     current = current_reading(readings, now=now)
     if current is None:
-        return "manual" if ledger.assignments() else None
+        return "manual" if ledger.has_assignments() else None
     if _is_between_periods(readings, current) or is_recalled(site, reader, case_id, now=now):
         return "manual"
     return current.assignment.arm
@@ -90,6 +90,6 @@ def _is_between_periods(readings: Sequence[Reading], current: Reading) -> bool:
 
 def _progress(readings: Sequence[Reading], now: datetime) -> dict[str, bool]:
     """Whether each assigned case is done for now: first those that wait, in their order."""
-    waiting = [r.assignment.case_id for r in readings if r.is_waiting(now)]
-    others = [r.assignment.case_id for r in readings if r.assignment.case_id not in waiting]
-    return dict.fromkeys(waiting, False) | dict.fromkeys(others, True)
+    waiting = {r.assignment.case_id: False for r in readings if r.is_waiting(now)}
+    cases = (r.assignment.case_id for r in readings)
+    return waiting | {case_id: True for case_id in cases if case_id not in waiting}

@@ -12,6 +12,7 @@
   - OutOfMemoryError a device has too little memory for the work
   - FederationError  a federated run cannot start or did not finish
   - PrivacyError     a step of secure aggregation is refused, or its result cannot be right
+  - BudgetError      a study has spent what it may learn of a site's patients
   - ServerError      the label server does not start, or answers with an error
 """
 
@@ -62,6 +63,10 @@ class FederationError(SegfedError, RuntimeError):
 
 class PrivacyError(SegfedError, RuntimeError):
     """A step of secure aggregation is refused, or its result cannot be right."""
+
+
+class BudgetError(SegfedError, RuntimeError):
+    """A study has spent what it may learn of a site's patients."""
 
 
 class ServerError(SegfedError, RuntimeError):

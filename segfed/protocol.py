@@ -6,11 +6,12 @@ Weights travel as safetensors bytes, everything else as JSON; nothing is ever un
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Self, get_args
+from typing import Annotated, Any, Literal, Protocol, Self, TypeGuard, get_args
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -24,6 +25,9 @@ PROTOCOL_VERSION = 1
 
 SUPPORTED_VERSIONS = (PROTOCOL_VERSION,)
 """Versions of the agent's socket that this release speaks; the newest common one is used."""
+
+_FIRST_HEAD = "0" * 64
+_HEAD = re.compile(r"[0-9a-f]{64}")
 
 SERVER_FOLDER_VARIABLE = "SEGFED_SERVER_FOLDER"
 """The folder of a federation's server, in the environment of the processes that it starts."""
@@ -43,6 +47,7 @@ Arm = Literal["manual", "assisted"]
 ArmChoice = Literal["manual", "assisted", "mixed"]
 """Which labels a training takes; ``mixed`` takes one of either arm for each case."""
 
+Engine = Literal["in-process", "ray"]
 Split = Literal["warmup", "train", "validation", "test"]
 Stage = Literal["keys", "shares", "mask", "unmask"]
 """Stages of secure aggregation, in order, between ``train`` and ``validate``."""
@@ -85,7 +90,7 @@ class Manifest(Settings):
 
     @model_validator(mode="after")
     def _rules_agree(self) -> Self:
-        check_together(self.federation, self.privacy)
+        check_together(self.federation, self.privacy, seconds_per_round=self.seconds_per_round)
         return self
 
     @property
@@ -111,6 +116,10 @@ class RoundRequest:
     ttl_seconds: float = field(default=math.inf, compare=False)
     """How long somebody waits for the reply; no part of the key."""
 
+    server_head: str = field(default="", compare=False)
+    """Head of the server's own record, which the site notes; no part of the key. Empty where the
+    server keeps none."""
+
     @property
     def job_id(self) -> str:
         """Hash of the job's key."""
@@ -133,10 +142,15 @@ class RoundReply:
     """Labelled cases behind the weights or the metrics; 0 where the site scores too few."""
 
     metrics: dict[str, float]
-    """Values by declared name: ``loss``, ``seconds``, ``steps``, ``dice_<structure>``.
+    """Values by declared name: ``loss``, ``seconds``, ``steps``, ``epsilon`` (what the study has
+    spent of its privacy budget at the site), ``dice_<structure>``.
 
     A value that the site's policy withholds, or that is not a number, is left out.
     """
+
+    audit_head: str = field(default="", compare=False)
+    """Head of the site's audit log with this reply in it: set as it leaves, and never stored, so
+    that the same reply sent twice has two."""
 
 
 class AgentErrorCode(IntEnum):
@@ -157,6 +171,7 @@ class AgentErrorCode(IntEnum):
     EGRESS_REFUSED = 1010
     INTERNAL = 1011
     STAGE_REFUSED = 1020
+    BUDGET_SPENT = 1030
 
 
 _MEANINGS = {
@@ -172,6 +187,7 @@ _MEANINGS = {
     AgentErrorCode.EGRESS_REFUSED: "the reply held something that may not leave the site",
     AgentErrorCode.INTERNAL: "something unexpected failed at the site",
     AgentErrorCode.STAGE_REFUSED: "the site refuses this step of secure aggregation",
+    AgentErrorCode.BUDGET_SPENT: "the site's privacy budget is spent",
 }
 
 
@@ -202,6 +218,12 @@ class JobAnswer(Settings):
     n_cases: int = 0
     metrics: dict[str, float] = Field(default_factory=dict)
     weights_bytes: int = 0
+    audit_head: str = ""
+
+
+def is_head(value: object) -> TypeGuard[str]:
+    """Whether something from outside can be the head of a chain: 64 hexadecimal digits."""
+    return isinstance(value, str) and _HEAD.fullmatch(value) is not None
 
 
 def common_version(offered: Iterable[int]) -> int:
@@ -242,7 +264,12 @@ class FederationJob(Settings):
 
     device: str = "auto"
     threads: Annotated[int, Field(ge=1)] | None = None
-    """Threads that compute on the CPU; as many as there are cores unless stated."""
+    """Threads that compute on the CPU; as many as there are cores unless stated, and with the
+    engine ``ray`` one for each site that trains."""
+
+    engine: Engine = "in-process"
+    """Who runs the sites: one process, one after the other, or Flower's Ray engine, side by side
+    on all cores or GPUs."""
 
 
 class ServerJob(Settings):
@@ -315,7 +342,7 @@ class RoundRecord(Settings):
     """Per site: ``n_cases``, ``n_validation_cases``, ``steps``, ``loss``, ``seconds`` (training
     and validation), ``update_norm``, ``bytes_down``, ``bytes_up``, Dice values, and how its update
     lies to the others' (``norm_ratio``, ``cosine``, ``nearest_distance``); None where a site did
-    not state it."""
+    not state it. ``epsilon`` where the study has a privacy budget: what it has spent there."""
 
     seconds: float
 
@@ -324,6 +351,22 @@ class RoundRecord(Settings):
 
     suspects: dict[str, str] = Field(default_factory=dict)
     """Sites whose update looked wrong beside the others', and why: a reason to ask, no proof."""
+
+    audit_heads: dict[str, str] = Field(default_factory=dict)
+    """Per site, the head of its audit log as the last reply of the round stated it."""
+
+
+def record_heads(records: Iterable[RoundRecord]) -> tuple[str, ...]:
+    """Heads of the server's record after none, one, two, … of its rounds.
+
+    Each is the SHA-256 of the one before and the round's canonical JSON without what has its
+    default, so that the fields of later versions change no head of an older run.
+    """
+    heads = [_FIRST_HEAD]
+    for record in records:
+        content = record.model_dump(mode="json", exclude_defaults=True)
+        heads.append(sha256_json([heads[-1], content]))
+    return tuple(heads)
 
 
 class FederationState(Settings):
@@ -335,3 +378,5 @@ class FederationState(Settings):
     """The round whose mean validation Dice is highest; the last one where none was scored."""
 
     finished: bool
+    ended: str = ""
+    """Why the run ended before its last round; empty where it did not, or by early stopping."""

@@ -10,11 +10,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from segfed.dp_rules import DifferentialPrivacy
 from segfed.settings import Settings
 
 Algorithm = Literal["fedavg", "fedavgm", "fedadam", "fedyogi", "scaffold"]
-Weighting = Literal["cases", "steps", "fedcostwavg", "fedpidavg"]
+Weighting = Literal["cases", "steps", "sites", "fedcostwavg", "fedpidavg"]
 PersonalLayers = Literal["norm", "head"]
+
+Compression = Literal["none", "fp16", "int8", "int4"]
 
 # Those of Flower's strategies, from which the arithmetic comes as well.
 _SERVER_LEARNING_RATES: dict[Algorithm, float] = {
@@ -48,8 +51,8 @@ class FederationRules(Settings):
     """Added to the root of the second moment; the larger, the less the rates differ by weight."""
 
     weighting: Weighting = "cases"
-    """What a site's update counts by; all but the ``mean`` count each site once. ``fedcostwavg``
-    and ``fedpidavg`` add to the share of the cases how each site's loss falls."""
+    """What a site's update counts by, ``sites`` being once each, as all but the ``mean`` do.
+    ``fedcostwavg`` and ``fedpidavg`` add to the share of the cases how each site's loss falls."""
 
     personal: tuple[PersonalLayers, ...] = ()
     """Layers that each site trains on from its own, and not from the sites' mean: ``norm`` is
@@ -94,6 +97,11 @@ class FederationRules(Settings):
     """Largest Euclidean norm of (update - global model) over all tensors; unlimited unless stated,
     because it depends on network and learning rate."""
 
+    compression: Compression = "none"
+    """How a site's update travels: as whole weights, or as the change of each weight in a half, or
+    in 8 or 4 bits with one scale for each output channel, where the site adds what rounding took to
+    its next update."""
+
     max_norm_ratio: Annotated[float, Field(gt=1)] = 10.0
     """Largest norm in units of the round's median, where three or more sites answered.
 
@@ -114,6 +122,14 @@ class FederationRules(Settings):
         return self.algorithm in {"fedadam", "fedyogi", "scaffold"} or (
             self.algorithm == "fedavgm" and self.server_momentum > 0
         )
+
+    def count(self, *, n_cases: int, steps: float) -> int:
+        """What an update is weighted by."""
+        return {"steps": int(steps), "sites": 1}.get(self.weighting, n_cases)
+
+    def max_count(self, *, steps_per_round: int) -> int:
+        """The most that an update can be weighted by."""
+        return self.count(n_cases=self.max_cases, steps=steps_per_round)
 
     @property
     def uses_krum(self) -> bool:
@@ -181,6 +197,9 @@ class PrivacyRules(Settings):
     """Sites that every sum is over, at least; more than half of the study's, so that no two groups
     of sites can give away different sums of one round."""
 
+    differential_privacy: DifferentialPrivacy | None = None
+    """Noise with a budget; none, and so no such promise, unless stated."""
+
     @model_validator(mode="after")
     def _masks_have_a_range_and_a_threshold(self) -> Self:
         if self.secure_aggregation and (self.threshold is None or self.clip_norm is None):
@@ -193,11 +212,20 @@ class PrivacyRules(Settings):
         return self
 
 
-def check_together(federation: FederationRules, privacy: PrivacyRules) -> None:
-    """Refuse what needs each site's update, or an update of full length, where there is none.
+def check_together(
+    federation: FederationRules, privacy: PrivacyRules, *, seconds_per_round: float | None = None
+) -> None:
+    """Refuse what cannot be kept together.
+
+    Args:
+        federation: What the server does with the updates.
+        privacy: What it sees of them.
+        seconds_per_round: Of the study, after which sites begin no step.
 
     Raises:
-        ValueError: Naming every setting that contradicts ``secure_aggregation`` or ``clip_norm``.
+        ValueError: Naming every setting that contradicts ``secure_aggregation``, or else what needs
+            updates that ``clip_norm`` does not shorten, or else every setting that contradicts
+            ``differential_privacy``.
     """
     found = ", ".join(_needs_single_updates(federation)) if privacy.secure_aggregation else ""
     if found:
@@ -211,6 +239,12 @@ def check_together(federation: FederationRules, privacy: PrivacyRules) -> None:
         raise ValueError(
             f"{needs_length} needs updates of full length, which clip_norm of [privacy] shortens: "
             "remove one or the other"
+        )
+    found = "; ".join(_unaccountable(federation, privacy, seconds_per_round))
+    if found:
+        raise ValueError(
+            f"differential_privacy could not keep its promise: {found}. Change that, or remove "
+            "differential_privacy"
         )
 
 
@@ -228,3 +262,32 @@ def _needs_single_updates(rules: FederationRules) -> Iterator[str]:
         yield "max_update_norm (clip_norm of [privacy] bounds the mean instead)"
     if rules.suspects == "drop":
         yield "suspects 'drop'"
+    if rules.compression != "none":
+        yield f"compression {rules.compression!r} (masked updates are whole numbers of 64 bits)"
+
+
+_NOTHING_BESIDE_THE_UPDATE: tuple[Algorithm, ...] = ("fedavg", "fedavgm", "fedadam", "fedyogi")
+"""Algorithms to whose updates alone noise must be added, because sites send nothing else."""
+
+
+def _unaccountable(
+    federation: FederationRules, privacy: PrivacyRules, seconds_per_round: float | None
+) -> Iterator[str]:
+    """Settings under which more would leave than the noise is made for."""
+    rules = privacy.differential_privacy
+    if rules is None:
+        return
+    if federation.algorithm not in _NOTHING_BESIDE_THE_UPDATE:
+        yield f"algorithm {federation.algorithm!r} sends more than an update, or corrects steps"
+    if federation.weighs_losses:
+        yield f"weighting {federation.weighting!r} needs losses, which do not leave"
+    if seconds_per_round is not None:
+        yield "with seconds_per_round the number of steps tells something about the data"
+    if rules.unit == "site":
+        if not privacy.secure_aggregation:
+            yield "unit 'site' needs secure_aggregation, or the server sees updates one by one"
+        if federation.weighting != "sites":
+            yield (
+                f"unit 'site' needs weighting 'sites', because weighting {federation.weighting!r} "
+                "lets one site count for more than the noise hides"
+            )

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,16 @@ from segfed.agent import sign
 from segfed.cli.federation_code import code_sha256
 from segfed.cli.flower import free_port
 from segfed.cli.main import app
-from segfed.protocol import Manifest, RoundRecord, StudyFolder
+from segfed.protocol import (
+    AgentConnection,
+    AgentError,
+    AgentErrorCode,
+    Manifest,
+    RoundRecord,
+    RoundReply,
+    RoundRequest,
+    StudyFolder,
+)
 from segfed.sites import load_site
 from tests.agent_samples import (
     bean_manifest,
@@ -33,8 +42,8 @@ from tests.agent_samples import (
 )
 
 SITES = ("north", "southern")
-PATIENCE_SECONDS = 300.0
-_SEGFED = (sys.executable, "-c", "from segfed.cli import main; main()", "federate")
+PATIENCE_SECONDS = 600.0
+SEGFED = (sys.executable, "-c", "from segfed.cli import main; main()", "federate")
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,13 @@ def federate(*arguments: object) -> str:
     return result.stdout
 
 
-def make_federation(folder: Path, *, sites: tuple[str, ...] = SITES) -> Federation:
+def make_federation(
+    folder: Path,
+    *,
+    sites: tuple[str, ...] = SITES,
+    host: str = "localhost",
+    bind: str = "127.0.0.1",
+) -> Federation:
     """Sites with keys of their own, kits for all, and an owner whom the sites trust."""
     owner_public_key(make_owner(folder))
     for name in sites:
@@ -79,8 +94,8 @@ def make_federation(folder: Path, *, sites: tuple[str, ...] = SITES) -> Federati
         federate("keys", folder / name)
     lines = "".join(f'{name} = "{name}/node.pub"\n' for name in sites)
     (folder / "federation.toml").write_text(
-        f'name = "trial"\nhost = "localhost"\nport = {free_port()}\nowner = "owner.pub"\n'
-        f"[sites]\n{lines}"
+        f'name = "trial"\nhost = "{host}"\nbind = "{bind}"\nport = {free_port()}\n'
+        f'owner = "owner.pub"\n[sites]\n{lines}'
     )
     federate("provision", folder / "federation.toml", "--out", folder / "kits")
     for name in sites:
@@ -109,15 +124,45 @@ def run_folder(federation: Federation, study: Path) -> StudyFolder:
     return StudyFolder.of(federation.kit, manifest_of(study).sha256)
 
 
-def simulated_weights(folder: Path, study: Path, *, sites: tuple[str, ...] = SITES) -> bytes:
-    """Final weights of the same study in this process, on sites of its own with the same data."""
+@dataclass(frozen=True)
+class Unheard:
+    """An agent that works, and whose answers are lost in some rounds."""
+
+    agent: AgentConnection
+    rounds: Collection[int]
+
+    def answer(self, request: RoundRequest) -> RoundReply:
+        reply = self.agent.answer(request)
+        if request.round in self.rounds:
+            raise AgentError(AgentErrorCode.INTERNAL)
+        return reply
+
+
+def simulated_weights(
+    folder: Path,
+    study: Path,
+    *,
+    sites: tuple[str, ...] = SITES,
+    unheard: Mapping[str, Collection[int]] | None = None,
+) -> bytes:
+    """Final weights of the same study in this process, on sites of its own with the same data.
+
+    Args:
+        folder: Where these sites and the run go.
+        study: The signed study.
+        sites: Who takes part.
+        unheard: Rounds in which a site's answers do not arrive.
+    """
     manifest = manifest_of(study)
     folder.mkdir()
     (folder / "start.safetensors").write_bytes(start_weights(manifest))
     copies = {name: load_site(labelled_site(folder, name=name).folder) for name in sites}
     run_federation(
         manifest,
-        agents={name: make_agent(site, manifest) for name, site in copies.items()},
+        agents={
+            name: Unheard(make_agent(site, manifest), (unheard or {}).get(name, ()))
+            for name, site in copies.items()
+        },
         initial_weights=folder / "start.safetensors",
         out=folder / "run",
         on_round=lambda _: None,
@@ -130,7 +175,7 @@ def command(federation: Federation, name: str, *arguments: object) -> Iterator[s
     """A long command, told to stop at the end; what it prints is ``said(name)``."""
     with (federation.folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            [*_SEGFED, *map(str, arguments)], stdout=log, stderr=subprocess.STDOUT
+            [*SEGFED, *map(str, arguments)], stdout=log, stderr=subprocess.STDOUT
         )
         try:
             yield process
@@ -177,10 +222,10 @@ def running(federation: Federation, *, sites: tuple[str, ...] = SITES) -> Iterat
 def submit(federation: Federation, study: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Submit a study and wait for its end."""
     return subprocess.run(
-        [*_SEGFED, "submit", str(federation.kit), str(study), *options],
+        [*SEGFED, "submit", str(federation.kit), str(study), *options],
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=2 * PATIENCE_SECONDS,
         check=False,
     )
 
@@ -196,15 +241,35 @@ def killed_in_round(
         number: The round, counted from 1; a relay is at work when the process is killed.
         victim: Text in the command line of the process; the last one started is killed.
     """
+
+    def kill() -> None:
+        before = set(processes("flwr-clientapp"))  # may still be on their way out
+        until(lambda: set(processes("flwr-clientapp")) - before)
+        max(processes(victim), key=psutil.Process.create_time).kill()
+
+    return disturbed_in_round(federation, study, number=number, disturb=kill)
+
+
+def disturbed_in_round(
+    federation: Federation, study: Path, *, number: int, disturb: Callable[[], object]
+) -> subprocess.CompletedProcess[str]:
+    """Submit a study, do something once all rounds before one are done, and wait for the end."""
     outcome: list[subprocess.CompletedProcess[str]] = []
     submission = threading.Thread(target=lambda: outcome.append(submit(federation, study)))
     submission.start()
-    until(lambda: len(rounds_done(federation, study)) == number - 1)
-    before = set(processes("flwr-clientapp"))  # may still be on their way out
-    until(lambda: set(processes("flwr-clientapp")) - before)
-    max(processes(victim), key=psutil.Process.create_time).kill()
-    submission.join()
+    try:
+        until(lambda: len(rounds_done(federation, study)) == number - 1)
+        disturb()
+    finally:
+        submission.join()
     return outcome[0]
+
+
+def until_trains(federation: Federation, name: str, *, number: int) -> None:
+    """Wait until a site's agent, which ``join`` started, begins to train a round once more."""
+    log, line = federation.site(name) / "logs" / "agent.log", f"Round {number}: train begins"
+    before = read(log).count(line)
+    until(lambda: read(log).count(line) > before, said=lambda: read(log))
 
 
 def final_weights(federation: Federation, study: Path) -> bytes:

@@ -47,6 +47,18 @@ def test_anybody_can_recompute_a_hash_from_the_line(tmp_path):
     assert hashlib.sha256(canonical).hexdigest() == stated
 
 
+def test_lines_of_a_version_without_recipients_are_still_whole(tmp_path):
+    path, line = tmp_path / "audit.jsonl", {"time": "2026-03-01T12:00:00Z", "round": 1, "bytes": 3}
+    line |= {"manifest_sha256": "f" * 64, "kind": "train", "sha256": "e" * 64}
+    line["previous_hash"] = "0" * 64
+    canonical = json.dumps(line, sort_keys=True, separators=(",", ":")).encode()
+    path.write_text(json.dumps(line | {"hash": hashlib.sha256(canonical).hexdigest()}) + "\n")
+
+    write(path, b"two")
+
+    assert [entry.recipient for entry in read_audit(path)] == [None, None]
+
+
 def test_an_absent_log_means_that_nothing_left(tmp_path):
     assert read_audit(tmp_path / "audit.jsonl") == ()
 

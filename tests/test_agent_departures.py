@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -24,8 +25,21 @@ def test_a_reply_is_recorded_with_the_size_of_its_content(tmp_path):
 
     (entry,) = read_audit(tmp_path / AUDIT_FILE)
     assert (entry.kind, entry.round, entry.time) == ("train", 2, NOON)
+    assert (entry.recipient, entry.server_head) == (None, None)
     # {"metrics": {}, "n_cases": 4}, a line's end and the weights.
     assert entry.bytes == 29 + 1 + 5
+
+
+def test_a_reply_leaves_with_the_head_of_the_log_and_nothing_else_in_its_place(tmp_path):
+    request = replace(REQUEST, server_head="a" * 64)
+    gate = Departures(tmp_path, lambda: NOON, "study beans")
+
+    sent = [gate.reply(request, RoundReply(b"x", 4, {}, audit_head="Doe")) for _ in range(2)]
+
+    entries = read_audit(tmp_path / AUDIT_FILE)
+    assert [reply.audit_head for reply in sent] == [entry.hash for entry in entries]
+    assert {entry.server_head for entry in entries} == {"a" * 64}
+    assert {entry.recipient for entry in entries} == {"study beans"}
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save as save_arrays
 from safetensors.torch import save
 
 from segfed.agent.egress import check_egress, payload
 from segfed.agent.refusal import RefusedError
 from segfed.engine import build_network, read_plan, to_bytes
+from segfed.privacy import compress
 from segfed.protocol import AgentErrorCode, RoundReply
 from tests.agent_samples import bean_manifest
 
@@ -72,3 +75,46 @@ def test_the_audited_bytes_are_the_facts_and_the_weights():
     content = payload(RoundReply(b"weights", 2, {"loss": 0.5}))
 
     assert content == b'{"metrics": {"loss": 0.5}, "n_cases": 2}\nweights'
+
+
+def compressed(plan, method):
+    """An update of the study's network in which every weight grows by one."""
+    state = build_network(plan, seed=0).state_dict()
+    return compress(
+        {name: np.ones(t.shape, np.float32) for name, t in state.items()}, method=method
+    )
+
+
+def compressed_refusal(content, plan, compression="int8"):
+    network = build_network(plan, seed=0)
+    reply = RoundReply(content, 2, {})
+    with pytest.raises(RefusedError) as refused:
+        check_egress(reply, plan=plan, network=network, compression=compression)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("method", ["fp16", "int8", "int4"])
+def test_an_update_may_leave_in_the_form_that_the_study_says(plan, method):
+    network, content = build_network(plan, seed=0), save_arrays(compressed(plan, method))
+
+    check_egress(RoundReply(content, 2, {}), plan=plan, network=network, compression=method)
+    assert "is missing" in refusal(RoundReply(content, 2, {}), plan)
+
+
+def test_whole_weights_stay_where_the_study_says_int8(plan):
+    content = to_bytes(build_network(plan, seed=0).state_dict())
+
+    assert "other arrays" in compressed_refusal(content, plan)
+
+
+def test_an_update_of_another_form_stays(plan):
+    assert "other arrays" in compressed_refusal(save_arrays(compressed(plan, "int4")), plan)
+
+
+def test_what_is_hidden_beside_an_update_stays(plan):
+    arrays = compressed(plan, "int8")
+    infinite = arrays | {"scales": np.full_like(arrays["scales"], np.inf)}
+
+    assert "infinity" in compressed_refusal(save_arrays(infinite), plan)
+    text = save_arrays(arrays, metadata={"patient": "Jane Doe"})
+    assert "bytes beside" in compressed_refusal(text, plan)

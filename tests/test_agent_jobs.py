@@ -11,6 +11,7 @@ from segfed.agent.jobs import (
     store_reply,
     stored_progress,
     stored_reply,
+    stored_residue,
     stored_training,
 )
 from segfed.files import sha256_bytes
@@ -82,3 +83,12 @@ def test_the_last_training_is_found_by_its_round_alone(tmp_path):
     assert stored_training(tmp_path / "new", 2) is None
     (tmp_path / "train_002.safetensors").write_bytes(b"loca")
     assert stored_training(tmp_path, 2) is None
+
+
+def test_a_residue_is_kept_and_replaced_with_its_reply(tmp_path):
+    store_reply(tmp_path, REQUEST, REPLY, progress=None, residue=b"owed")
+
+    assert stored_residue(tmp_path, before_round=3) == b"owed"
+    assert stored_residue(tmp_path, before_round=2) is None
+    store_reply(tmp_path, replace(REQUEST, round=3), REPLY, progress=None)
+    assert stored_residue(tmp_path, before_round=4) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -38,6 +39,9 @@ def test_an_approved_study_is_served_and_another_is_refused_in_the_audit_log(tmp
     assert refused.value.code == AgentErrorCode.UNKNOWN_STUDY
     served, error = read_audit(site.folder / AUDIT_FILE)
     assert (served.kind, error.kind) == ("validate", "error 1002")
+    assert re.fullmatch("study beans, server of owner [(]key [0-9a-f]{16}[)]", served.recipient)
+    assert error.recipient is None
+    assert reply.audit_head == served.hash
     assert error.manifest_sha256 == other.sha256
 
 
@@ -123,3 +127,18 @@ def test_a_round_that_the_study_lacks_does_not_hold_up_the_others(tmp_path):
 
     assert refused.value.code == AgentErrorCode.UNKNOWN_ROUND
     assert resident.answer(job(manifest)).n_cases == 2
+
+
+def test_a_server_cannot_have_any_number_of_models_scored(tmp_path):
+    site, manifest = labelled_site(tmp_path), bean_manifest(tmp_path)
+    approve(site, manifest, key=make_owner(tmp_path))
+    models = [start_weights(manifest.model_copy(update={"seed": seed})) for seed in range(4)]
+    for weights in models[:3]:
+        make_resident(site).answer(job(manifest, "validate", weights=weights))
+
+    with pytest.raises(AgentError) as refused:
+        make_resident(site).answer(job(manifest, "validate", weights=models[3]))
+
+    assert refused.value.code == AgentErrorCode.UNKNOWN_ROUND
+    again = make_resident(site).answer(job(manifest, "validate", weights=models[0]))
+    assert again.n_cases == 1

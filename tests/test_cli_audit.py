@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from segfed.agent import AUDIT_FILE
 from segfed.cli import audit
-from segfed.errors import LedgerError
+from segfed.errors import FederationError, LedgerError
 from tests.sites_samples import make_site
 from tests.test_agent_audit import write
 
@@ -32,6 +32,14 @@ def test_every_message_that_left_is_listed(tmp_path):
     assert "2 messages with 8 bytes left site" in shown
     assert first["sha256"][:12] in shown
     assert (second["round"], second["kind"], second["bytes"]) == (2, "train", 5)
+
+
+def test_a_record_of_no_run_is_nothing_to_verify_against(tmp_path):
+    site = make_site(tmp_path)
+    assert json.loads(run("verify", site.folder, "--json"))["shared"] is None
+
+    with pytest.raises(FederationError, match="holds no record of a federated run"):
+        run("verify", site.folder, "--against", tmp_path)
 
 
 def test_an_altered_list_is_not_shown(tmp_path):

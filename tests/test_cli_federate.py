@@ -14,6 +14,7 @@ from segfed.cli import console, main
 from segfed.cli.agent_process import socket_path
 from segfed.cli.federation_code import code_sha256
 from segfed.cli.main import app
+from segfed.errors import FederationError
 from segfed.rules import PrivacyRules
 from segfed.sites import AgentSettings
 from tests.agent_samples import bean_manifest, labelled_site, make_owner, trust
@@ -81,6 +82,20 @@ def test_a_hospital_sees_what_a_study_wants_before_it_decides(asked):
         (
             {"clip_norm": 2.5, "secure_aggregation": True, "threshold": 3},
             "clipped to the norm 2.5 and masked: the server sees the sum over at least 3 sites",
+        ),
+        (
+            {
+                "differential_privacy": {
+                    "unit": "patient",
+                    "epsilon": 8.0,
+                    "delta": 1e-2,
+                    "clip_norm": 1.0,
+                    "noise_multiplier": 5.0,
+                }
+            },
+            # By hand for 6 full-batch steps: rho = 6 / (2 x 25) = 0.12, and about
+            # rho + 2 sqrt(rho ln(100)) = 1.6; Opacus' conversion is a little tighter.
+            "unit one training patient of one site: (epsilon, delta) = (1.",
         ),
     ],
 )
@@ -160,3 +175,18 @@ def test_the_site_s_settings_name_another_socket(tmp_path):
     named = type(site)(site.folder, settings, site.task, site.cases)
 
     assert str(socket_path(named, environment={"XDG_RUNTIME_DIR": "/x"})) == "/run/a.sock"
+
+
+def test_a_study_that_nobody_follows_cannot_be_logged(tmp_path):
+    code, _ = run("submit", tmp_path, tmp_path / "signed.json", "--detach", "--mlflow", "local")
+
+    assert code == 2
+
+
+def test_a_simulation_of_one_site_is_refused(tmp_path):
+    arguments = ["federate", "simulate", "study.json", "north", "--out", str(tmp_path / "run")]
+
+    done = CliRunner().invoke(app, arguments)
+
+    assert isinstance(done.exception, FederationError)
+    assert "expected two or more" in str(done.exception)

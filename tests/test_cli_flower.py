@@ -9,8 +9,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from flwr.server.superlink.linkstate import LinkStateFactory, sql_linkstate
+from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.superlink.federation import NoOpFederationManager
 
 from segfed.cli import flower
+from segfed.cli.certificates import make_node_keys
 from segfed.errors import FederationError
 
 
@@ -147,3 +153,27 @@ def test_a_server_that_does_not_answer_is_not_waited_for_without_end(
 def test_a_server_that_never_ran_is_named(tmp_path):
     with pytest.raises(FederationError, match="nobody has started the server"):
         flower.node_states(tmp_path / "kit" / "flower")
+
+
+@pytest.mark.filterwarnings("ignore:No path_separator found:DeprecationWarning")  # as Flower has it
+@pytest.mark.parametrize("number", [7, 2**63 + 5])
+def test_a_key_that_was_let_in_is_found_by_what_flower_itself_wrote(tmp_path, number, monkeypatch):
+    make_node_keys(tmp_path / "node.key", tmp_path / "node.pub")
+    make_node_keys(tmp_path / "other.key", tmp_path / "other.pub")
+    monkeypatch.setattr(sql_linkstate, "generate_rand_int_from_bytes", lambda *_, **__: number)
+    database = tmp_path / "superlink.db"
+    state = LinkStateFactory(str(database), NoOpFederationManager(), ObjectStoreFactory()).state()
+    key = load_ssh_public_key((tmp_path / "node.pub").read_bytes())
+    state.create_node("me", "me", public_key_to_bytes(key), heartbeat_interval=30)
+
+    assert flower.registered_node(database, tmp_path / "node.pub") == number
+    assert flower.registered_node(database, tmp_path / "other.pub") is None
+    state.delete_node("me", number)
+    assert flower.registered_node(database, tmp_path / "node.pub") is None
+
+
+def test_a_database_that_is_none_is_explained(tmp_path):
+    make_node_keys(tmp_path / "node.key", tmp_path / "node.pub")
+
+    with pytest.raises(FederationError, match=r"cannot be read .*unable to open"):
+        flower.registered_node(tmp_path / "superlink.db", tmp_path / "node.pub")

@@ -73,6 +73,16 @@ def test_assigning_proposals_that_no_model_can_make_is_pointed_out(site):
     assert "no published model yet" in warned
 
 
+def test_the_status_says_why_a_published_model_proposes_nothing(site):
+    current = site.folder / "models" / "bean" / "current"
+    current.parent.mkdir(parents=True)
+    current.write_text("0123456789ab\n")
+
+    assert "'0123456789ab'" in run(label.app, "status", site.folder)
+    faults = json.loads(run(label.app, "status", site.folder, "--json"))["model_faults"]
+    assert list(faults) == ["bean"]
+
+
 def test_the_history_says_what_a_label_cost_its_reader(site):
     submitted_at = datetime(2026, 1, 2, 9, 30, tzinfo=UTC)
     submit_label(

@@ -7,6 +7,7 @@ import pytest
 from segfed.cli.manifest_file import read_manifest
 from segfed.engine import make_plan
 from segfed.errors import ConfigError
+from segfed.privacy import Mechanism, spent_epsilon
 from segfed.sites import load_task
 from tests.federation_samples import manifest
 from tests.sites_samples import write_task
@@ -44,6 +45,16 @@ def test_a_study_in_toml_may_change_the_plan_and_the_server_s_rules(tmp_path):
 
     assert list(read.plan["features"]) == [8, 16]
     assert read.federation.algorithm == "fedavgm"
+
+
+def test_a_study_in_toml_gets_the_noise_that_its_budget_needs(tmp_path):
+    private = 'unit = "patient"\nepsilon = 8.0\ndelta = 1e-3\nclip_norm = 1.0\n'
+
+    read = read_manifest(write(tmp_path, f"{STUDY}[privacy.differential_privacy]\n{private}"))
+
+    noise = read.privacy.differential_privacy.noise_multiplier
+    # 3 rounds of 2 steps, and everybody in each.
+    assert 7.5 < spent_epsilon([Mechanism(noise, 1.0, 6)], delta=1e-3) <= 8
 
 
 def test_a_complete_manifest_stays_as_it_is(tmp_path):

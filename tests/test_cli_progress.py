@@ -112,3 +112,17 @@ def test_who_answered_is_unknown_under_masks(tmp_path):
     study.job.write_text(job.model_dump_json())
 
     assert read_progress(study).answered is None
+
+
+def test_a_run_that_ended_early_says_why(tmp_path):
+    study = submitted(tmp_path)
+    finish_rounds(study, 2, finished=True)
+    state = study.run / "state.json"
+    ended = FederationState.model_validate_json(state.read_text()).model_copy(
+        update={"ended": "The budget is spent."}
+    )
+    state.write_text(ended.model_dump_json())
+
+    progress = read_progress(study)
+
+    assert (progress.state, progress.problem) == ("finished", "The budget is spent.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import tomllib
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +11,13 @@ import pytest
 import yaml
 
 from segfed.cli.certificates import make_node_keys
-from segfed.cli.kit import FederationSettings, expiry_warning, load_server_kit, load_site_kit
+from segfed.cli.kit import (
+    FederationSettings,
+    expiry_warning,
+    load_server_kit,
+    load_site_kit,
+    renewal_reminder,
+)
 from segfed.cli.provision import provision
 from segfed.errors import ConfigError, FederationError
 from segfed.settings import validated
@@ -131,6 +139,22 @@ def test_the_units_of_a_site_run_agent_and_node_as_two_users_who_meet_at_a_socke
     assert f"{run} node /srv/segfed/kit --socket /run/segfed/agent.sock" in node
 
 
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path):
+    server, north, _ = make_kits(tmp_path)
+    for path in (*server.glob("*.service"), *north.glob("*.service")):
+        # systemd wants to see the program.
+        text = path.read_text().replace("/opt/segfed/bin/segfed", "/bin/true")
+        unit = tmp_path / path.name
+        unit.write_text(text)
+
+        checked = subprocess.run(
+            ["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False
+        )
+
+        assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
 def test_a_server_s_kit_is_refused_before_tls_does_and_a_site_s_stays_good(tmp_path):
     long_ago = datetime.now(UTC) - timedelta(days=20)
     server, north, _ = make_kits(tmp_path, now=long_ago, days=10)
@@ -147,6 +171,17 @@ def test_a_certificate_that_expires_soon_is_announced(tmp_path):
     assert expiry_warning(kit, now=now) is None
     warning = expiry_warning(kit, now=now + timedelta(days=11))
     assert f"expires at {now + timedelta(days=40):%Y-%m-%d}" in warning
+    assert "certificate expired at" in expiry_warning(kit, now=now + timedelta(days=41))
+
+
+def test_a_site_asks_for_a_new_certificate_in_time_and_keeps_its_kit(tmp_path):
+    now = datetime.now(UTC)
+    kit = load_site_kit(make_kits(tmp_path, now=now, days=40)[1], site="north")
+
+    assert renewal_reminder(kit, now=now + timedelta(days=9)) is None
+    reminder = renewal_reminder(kit, now=now + timedelta(days=11))
+    assert f"good until {now + timedelta(days=40):%Y-%m-%d}" in reminder
+    assert "This kit stays good" in reminder
 
 
 def test_renewed_kits_work_with_those_that_were_not(tmp_path):

@@ -20,6 +20,7 @@ class Superlink:
         self.states: dict[int, str] = {}
         self._keys: set[str] = set()
         self._next = 100
+        self.killed_after: str | None = None
 
     def register(self, _home, public_key):
         key = public_key.read_text().strip()
@@ -28,7 +29,13 @@ class Superlink:
         self._keys.add(key)
         self._next += 1
         self.nodes[self._next] = key
+        if public_key.stem == self.killed_after:
+            raise KeyboardInterrupt
         return self._next
+
+    def find(self, _database, public_key):
+        key = public_key.read_text().strip()
+        return next((node for node, known in self.nodes.items() if known == key), None)
 
     def unregister(self, _home, node_id):
         if node_id not in self.nodes:
@@ -44,6 +51,7 @@ def superlink(monkeypatch):
     """A register in place of Flower's."""
     link = Superlink()
     monkeypatch.setattr(flower, "register_node", link.register)
+    monkeypatch.setattr(flower, "registered_node", link.find)
     monkeypatch.setattr(flower, "unregister_node", link.unregister)
     monkeypatch.setattr(flower, "node_states", link.list)
     return link
@@ -105,6 +113,18 @@ def test_a_registration_that_was_cut_short_goes_on(tmp_path, superlink, monkeypa
 
     assert register_sites(tmp_path, kit, say=print) == {"north": 101, "south": 102}
     assert read_registry(tmp_path).sites.keys() == {"north", "south"}
+
+
+def test_a_site_that_was_let_in_but_not_written_down_keeps_its_node_and_its_key(
+    tmp_path, superlink
+):
+    kit = kit_of(tmp_path, north="a", south="b")
+    superlink.killed_after = "south"
+    with pytest.raises(KeyboardInterrupt):
+        register_sites(tmp_path, kit, say=print)
+    assert read_registry(tmp_path).sites.keys() == {"north"}
+
+    assert register_sites(tmp_path, kit, say=print) == {"north": 101, "south": 102}
 
 
 @pytest.mark.usefixtures("superlink")

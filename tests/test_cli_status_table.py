@@ -55,6 +55,17 @@ def shown(*arguments, **keywords):
     return {line.split()[0]: " ".join(line.split()) for line in lines if line}
 
 
+def test_the_title_says_what_is_spent_of_the_privacy_budget():
+    spending = tuple(
+        record(n, sites={"north": {"epsilon": 2.0 * n}, "south": {"epsilon": 1.5 * n}})
+        for n in (1, 2)
+    )
+
+    title = status_table(progress(records=spending), online=None).title
+    assert "epsilon 4 spent" in title
+    assert "epsilon" not in status_table(progress(), online=None).title
+
+
 def test_the_title_says_how_far_the_study_is():
     # Two rounds of 30 s are left.
     title = shown(progress(), online=None)["beans:"]

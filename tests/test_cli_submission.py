@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -156,6 +157,19 @@ def test_whoever_submits_is_told_of_a_certificate_that_expires_soon(kit, signed)
     submit(kit, signed, resume=False, say=said.append)
 
     assert [text.split(" at ")[0] for text in said] == ["The server's certificate expires"]
+
+
+@pytest.mark.parametrize(("days", "warned"), [(300, False), (3, True), (-3, True)])
+def test_whoever_looks_is_told_of_a_certificate_that_expires_or_has(kit, signed, days, warned):
+    submit(kit, signed, resume=False, say=print)
+    until = datetime.now(UTC) + timedelta(days=days)
+    settings = (kit / "kit.toml").read_text()
+    (kit / "kit.toml").write_text(settings.replace("2100-01-01T00:00:00Z", until.isoformat()))
+
+    shown = CliRunner().invoke(app, ["federate", "status", str(kit), "--json"])
+
+    assert json.loads(shown.stdout)["state"] == "starting"
+    assert ("segfed federate provision" in " ".join(shown.stderr.split())) == warned
 
 
 def test_code_that_nobody_approved_is_not_sent(kit, tmp_path, owner):

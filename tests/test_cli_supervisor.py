@@ -62,6 +62,18 @@ def test_a_program_may_have_a_better_line_than_its_last(tmp_path, story):
     assert "node ended with exit code 1 (details = no such key); it starts again in 0 s." in story
 
 
+def test_a_program_that_says_that_it_no_longer_works_is_started_again(tmp_path, story):
+    code = "import sys, time; print('heart'); sys.stdout.flush(); time.sleep(0.4); "
+    code += "print('beat stops'); print('details = full', flush=True); time.sleep(300)"
+    ailing = dataclasses.replace(program(tmp_path, code), reason="details =", ill="beat stops")
+
+    with Supervisor([ailing], say=story.append) as supervisor:
+        until(lambda: supervisor.look() or output(ailing).count("heart") >= 2)
+
+    ended = "node ended with exit code -9 (details = full); it starts again in 0 s."
+    assert [text for text in story if "ended" in text] == [ended]
+
+
 def test_an_earlier_run_does_not_speak_for_a_later_one(tmp_path, story):
     silent = program(tmp_path, "raise SystemExit(1)")
     silent.log.parent.mkdir()
@@ -122,6 +134,24 @@ def test_a_request_to_stop_ends_the_block_quietly(number):
     with until_told_to_stop():
         os.kill(os.getpid(), number)
         signal.pause()
+
+
+def test_what_is_due_each_day_is_done_at_once_and_every_day(tmp_path, story, monkeypatch):
+    monkeypatch.setattr(module, "_DAY_SECONDS", 0.05)
+    days = []
+
+    def count():
+        days.append(len(days))
+        if len(days) == 3:
+            raise KeyboardInterrupt
+
+    with (
+        until_told_to_stop(),
+        Supervisor([program(tmp_path, LASTING)], say=story.append) as supervisor,
+    ):
+        supervisor.run(each_day=count)
+
+    assert days == [0, 1, 2]
 
 
 def test_pauses_grow_to_a_limit(monkeypatch):

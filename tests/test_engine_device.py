@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import resource
+
 import pytest
 import torch
 
 from segfed.engine import select_device
-from segfed.engine.device import has_bfloat16_units, mixed_precision, place
+from segfed.engine.device import has_bfloat16_units, mixed_precision, place, reused_memory
 from segfed.errors import ConfigError
 
 
@@ -57,3 +60,20 @@ def test_convolutions_on_a_gpu_repeat_themselves(monkeypatch, device, expected):
 
     found = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
     assert found == expected
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc")
+def test_memory_is_kept_for_the_next_tensor_while_a_training_runs_and_given_back_afterwards():
+    pages = 2**26 // resource.getpagesize()
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**24)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    with reused_memory(torch.device("cpu")):
+        again = min(faults() for _ in range(4))  # the first ones make room
+    afterwards = faults()
+
+    # 64 MiB, whose pages are new unless the memory was kept; a system may hand out larger ones
+    assert again < pages / 100 < afterwards or afterwards < pages / 100

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 import torch
 
 from segfed.engine import Lineage, build_network, load_bundle, make_plan, write_bundle
+from segfed.engine.drift import InputRange
 from segfed.engine.files import find_inputs, predict_files
 from segfed.errors import CaseError, ConfigError, GeometryError
 from segfed.sites import load_task
@@ -109,6 +110,27 @@ def test_a_label_lies_on_its_cases_own_grid(tmp_path, model):
 
     label = read_label(tmp_path / "out" / "x.nii.gz")
     assert label.grid.matches(Grid(SHAPE, TILTED))
+
+
+def test_an_image_unlike_those_of_the_training_is_reported_with_its_label(tmp_path, model):
+    for suffix in ("t1n", "t1c", "t2w", "t2f"):
+        write(tmp_path / "case" / f"x-{suffix}.nii.gz")
+    features = {"coarsest spacing (mm)": (0.9, 1.0, 1.1), "finest spacing (mm)": (1.9, 2.0, 2.1)}
+    usual = InputRange(n_cases=9, features=features)
+    judging = replace(model, lineage=model.lineage.model_copy(update={"inputs": usual}))
+    cases, found = inputs([tmp_path / "case"], "brain_tumor"), []
+
+    for one in (model, judging):
+        predict_files(
+            one,
+            cases,
+            tmp_path / "out",
+            device=CPU,
+            on_drift=lambda case, words: found.append((case.case_id, words)),
+        )
+
+    # The model that says nothing of its training images is compared with nothing.
+    assert found == [("x", ("coarsest spacing (mm) is 4, usually 0.9 to 1.1",))]
 
 
 def test_a_resumed_run_makes_only_what_is_missing_or_stale(tmp_path, model):

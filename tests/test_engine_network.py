@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from segfed.engine import UNet, build_network, read_plan
-from segfed.engine.blocks import InstanceNorm, build_level
+from segfed.engine.blocks import Head, InstanceNorm, Upsample, build_level
 from segfed.engine.network import network_arguments
 from tests.engine_samples import sample_plan
 
@@ -97,6 +97,29 @@ def test_the_norm_on_a_cpu_is_pytorchs_and_leaves_channels_last(channels_last):
     torch.testing.assert_close(inputs[0].grad, inputs[1].grad, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(own.weight.grad, reference.weight.grad, rtol=1e-4, atol=1e-3)
     assert found.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize(
+    ("own", "reference"),
+    [
+        (Upsample(6, 4, (2, 1, 2)), torch.nn.ConvTranspose3d(6, 4, (2, 1, 2), stride=(2, 1, 2))),
+        (Head(6, 3), torch.nn.Conv3d(6, 3, 1)),
+    ],
+)
+def test_layers_on_a_cpu_compute_what_pytorchs_do(own, reference):
+    reference.load_state_dict(own.state_dict())
+    image = torch.randn(2, 6, 4, 5, 3).contiguous(memory_format=torch.channels_last_3d)
+    inputs = [image.clone().requires_grad_() for _ in range(2)]
+
+    found, expected = (layer(each) for layer, each in zip((own, reference), inputs, strict=True))
+    for result in (found, expected):
+        (result**3).sum().backward()
+
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad, rtol=1e-4, atol=1e-4)
+    for parameter, other in zip(own.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-4, atol=1e-3)
+    assert found.is_contiguous(memory_format=torch.channels_last_3d)
 
 
 @pytest.mark.parametrize("changes", VARIANTS)

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segfed.errors import CaseError
-from segfed.evaluation import average_models, new_models, new_sites, seed_spread, these_sites
+from segfed.evaluation import (
+    MINIMUM_PAIRED,
+    average_models,
+    new_models,
+    new_sites,
+    seed_spread,
+    these_sites,
+)
 
 
 def sites(**scores: list[float]) -> dict[str, dict[str, float]]:
@@ -66,18 +73,44 @@ def test_many_cases_give_the_normal_interval():
 
 
 def test_equal_scores_have_an_interval_of_no_width():
-    estimate = these_sites(sites(a=[0.0, 0.0], b=[0.0, 0.0]), seed=0)
+    estimate = these_sites(sites(a=[0.0, 0.0], b=[0.0, 0.0]), seed=0, minimum_cases=2)
 
     assert (estimate.ci_low, estimate.ci_high) == (0, 0)
 
 
 def test_an_interval_that_resampling_cannot_give_is_refused():
     # Half of the resamples of two cases draw one of them twice and show no variance at all.
-    estimate = these_sites(sites(a=[0.4, 0.6]), seed=0)
+    estimate = these_sites(sites(a=[0.4, 0.6]), seed=0, minimum_cases=2)
 
     assert estimate.mean == pytest.approx(0.5)
     assert estimate.ci_low is None
     assert "too few cases" in estimate.reason
+
+
+def test_an_interval_of_fewer_cases_than_hold_its_level_is_refused():
+    values = sites(a=[0.1 * i for i in range(10)], b=[0.05 * i for i in range(13)])
+
+    refused = these_sites(values, seed=0)
+    as_difference = these_sites(values, seed=0, minimum_cases=MINIMUM_PAIRED)
+
+    assert refused.mean == pytest.approx((0.45 + 0.3) / 2)
+    assert refused.ci_low is None
+    assert refused.reason == "23 cases are too few for an interval; at least 24"
+    assert as_difference.ci_low < refused.mean < as_difference.ci_high
+    assert these_sites(sites(a=[0.1 * i for i in range(24)]), seed=0).ci_low is not None
+
+
+def test_far_values_on_both_sides_get_the_wider_t_interval():
+    # Mean 0, variance (0.4 + 2 x 285e-6) / 19, SE √(0.0210826 / 20) = 0.0324674; t(19 df) =
+    # 2.093024. Resamples without the two far values are narrow, and studentized end nearer.
+    small = [0.001 * i for i in range(-9, 10) if i]
+
+    estimate = these_sites(
+        sites(a=[-(0.2**0.5), 0.2**0.5, *small]), seed=0, minimum_cases=MINIMUM_PAIRED
+    )
+
+    assert estimate.ci_high == pytest.approx(2.093024 * 0.0324674, abs=1e-5)
+    assert estimate.ci_low == pytest.approx(-2.093024 * 0.0324674, abs=1e-5)
 
 
 scores = st.lists(st.floats(0, 1, width=32), min_size=5, max_size=12, unique=True)
@@ -184,7 +217,7 @@ def test_new_models_add_the_variance_between_seeds():
         seed: sites(a=[value + 0.01 * (seed - 2) for value in (0.4, 0.5, 0.6)]) for seed in range(5)
     }
 
-    estimate = new_models(by_seed)
+    estimate = new_models(by_seed, minimum_cases=2)
 
     assert estimate.mean == pytest.approx(0.5)
     half = (estimate.ci_high - estimate.ci_low) / 2
@@ -201,7 +234,7 @@ def test_new_models_are_refused_below_five_seeds():
 
 
 def test_new_models_without_any_difference_have_no_width():
-    estimate = new_models({seed: sites(a=[0.5, 0.5]) for seed in range(5)})
+    estimate = new_models({seed: sites(a=[0.5, 0.5]) for seed in range(5)}, minimum_cases=2)
 
     assert (estimate.ci_low, estimate.ci_high) == (0.5, 0.5)
 

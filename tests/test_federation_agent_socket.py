@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -61,6 +62,21 @@ def test_the_socket_gives_what_the_agent_in_process_gives(path):
         found = [SocketAgent(path).answer(job(verb)) for verb in ("train", "validate")]
 
     assert found == [AddingAgent(1).answer(job(verb)) for verb in ("train", "validate")]
+
+
+def test_the_heads_of_both_records_pass_through_the_socket(path):
+    class Recording(AddingAgent):
+        def answer(self, request):
+            return replace(super().answer(request), audit_head="b" * 64)
+
+    agent = Recording(1)
+    with serving(agent, path):
+        reply = SocketAgent(path).answer(replace(REQUEST, server_head="a" * 64))
+        with pytest.raises(AgentError):
+            SocketAgent(path).answer(replace(REQUEST, server_head="Jane Doe"))
+
+    assert [request.server_head for request in agent.requests] == ["a" * 64]
+    assert reply.audit_head == "b" * 64
 
 
 def job(verb):

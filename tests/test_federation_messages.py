@@ -11,6 +11,7 @@ from federation.messages import (
     content_bytes,
     error_message,
     read_arrays,
+    read_audit_head,
     read_body,
     read_request,
     reply_message,
@@ -111,6 +112,31 @@ def test_a_request_carries_how_long_its_sender_waits():
     message.metadata.ttl = 12.5
 
     assert read_request(message, "train").ttl_seconds == 12.5
+
+
+@pytest.mark.parametrize("stage", [False, True], ids=["train", "keys"])
+def test_both_sides_state_the_head_of_their_record(stage):
+    head = {"manifest_sha256": "f" * 64, "round_number": 7, "node_id": 5, "server_head": "a" * 64}
+    verb = "keys" if stage else "train"
+    message = (
+        stage_message("keys", b"{}", **head)
+        if stage
+        else request_message("train", write_arrays(arrays()), **head)
+    )
+    reply = reply_message(RoundReply(b"", 4, {}, audit_head="b" * 64), message, verb)
+
+    assert read_request(message, verb).server_head == "a" * 64
+    assert read_audit_head(reply) == "b" * 64
+
+
+@pytest.mark.parametrize("head", ["Jane Doe", "b" * 65, 3, b"b" * 64], ids=str)
+def test_what_is_no_head_is_not_taken_for_one(head):
+    reply = reply_message(RoundReply(b"", 4, {}), a_request())
+    reply.content["config"] = ConfigRecord({"audit-head": head})
+
+    assert read_audit_head(reply) is None
+    with pytest.raises(AgentError):
+        read_request(with_config(**{"server-head": head}), "train")
 
 
 def a_stage(stage="keys", body=b"{}"):

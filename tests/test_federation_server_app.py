@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from flwr.app import Context, RecordDict
 from safetensors.numpy import load, save
 
 from federation.server_app import make_server_app
-from segfed.errors import FederationError, WeightsError
+from segfed.errors import BudgetError, FederationError, WeightsError
+from segfed.protocol import AgentError, AgentErrorCode
 from tests.federation_samples import AddingAgent, arrays, manifest, run
 
 
@@ -25,6 +27,21 @@ class DyingAgent(AddingAgent):
         if request.round == 2:
             raise KeyboardInterrupt
         return super().answer(request)
+
+
+@dataclass
+class SpendingAgent(AddingAgent):
+    """Has a privacy budget for some rounds."""
+
+    rounds: int = 2
+
+    def answer(self, request):
+        if request.verb == "train" and request.round > self.rounds:
+            raise AgentError(AgentErrorCode.BUDGET_SPENT)
+        reply = super().answer(request)
+        if request.verb == "train":
+            reply.metrics["epsilon"] = 3.0 * request.round
+        return reply
 
 
 def serve(tmp_path, *, run_config=None, start=None):
@@ -136,3 +153,32 @@ def test_missing_initial_weights_are_explained(tmp_path):
 def test_counters_cannot_be_averaged(tmp_path):
     with pytest.raises(WeightsError, match="1 are not of a float type"):
         serve(tmp_path, start=arrays() | {"n_batches": np.array(3)})
+
+
+def test_a_run_ends_with_the_rounds_that_the_privacy_budget_paid_for(tmp_path):
+    agents = {name: SpendingAgent(step=1) for name in ("north", "south")}
+
+    records = run(tmp_path, agents)
+
+    assert [record.sites["north"]["epsilon"] for record in records] == [3.0, 6.0]
+    state = json.loads((tmp_path / "run" / "state.json").read_text())
+    assert (state["rounds_done"], state["finished"]) == (2, True)
+    assert "Round 3 was not trained: the privacy budget is spent at north, south" in state["ended"]
+    # Whoever starts it again is told the same.
+    assert run(tmp_path, agents) == records
+    assert json.loads((tmp_path / "run" / "state.json").read_text()) == state
+
+
+def test_one_spent_budget_among_enough_sites_drops_that_site_alone(tmp_path):
+    agents = {"east": SpendingAgent(step=1, rounds=1)}
+    agents |= {name: SpendingAgent(step=1, rounds=3) for name in ("north", "south")}
+
+    records = run(tmp_path, agents)
+
+    assert len(records) == 3
+    assert records[1].dropped == {"east": "train: the site's privacy budget is spent (code 1030)"}
+
+
+def test_without_a_single_round_there_is_no_model_to_end_with(tmp_path):
+    with pytest.raises(BudgetError, match="Round 1 was not trained"):
+        run(tmp_path, {name: SpendingAgent(step=1, rounds=0) for name in ("north", "south")})

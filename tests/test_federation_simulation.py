@@ -44,6 +44,22 @@ def test_a_job_prints_one_line_of_json_for_each_round(tmp_path, job, capfd):
     assert json.loads((tmp_path / "run" / "state.json").read_text())["finished"]
 
 
+@pytest.mark.parametrize(("compression", "share"), [("int8", 1 / 4), ("int4", 1 / 8)])
+def test_compressed_updates_take_fewer_bytes_of_the_real_messages(
+    tmp_path, job, capfd, compression, share
+):
+    rules = job.manifest.federation.model_copy(update={"compression": compression})
+    manifest = job.manifest.model_copy(update={"federation": rules, "rounds": 2})
+
+    assert call(tmp_path, job.model_copy(update={"manifest": manifest})) == 0
+
+    for line in capfd.readouterr().out.splitlines():
+        for site in RoundRecord.model_validate_json(line).sites.values():
+            # The model goes down twice, to be trained and to be validated.
+            ratio = site["bytes_up"] / (site["bytes_down"] / 2)
+            assert ratio == pytest.approx(share, abs=0.02)  # each array has a header
+
+
 def test_what_a_library_prints_goes_to_the_log_and_not_among_the_records(
     tmp_path, job, capfd, monkeypatch
 ):

@@ -9,6 +9,7 @@ from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDic
 from federation.messages import request_message, write_arrays
 from federation.updates import SiteUpdate, believed_counts, outliers, read_update, weighted_mean
 from segfed.errors import FederationError
+from segfed.privacy import compress
 from segfed.rules import FederationRules
 from tests.federation_samples import arrays, manifest
 
@@ -238,6 +239,7 @@ def test_an_error_is_named_by_its_code_and_never_by_its_text():
 
     assert "fewer training cases" in reason(ours)
     assert reason(flower_s) == "the site failed (code 2)"
+    assert reason(Message(Error(5), reply_to=REQUEST)) == "the site's node went away"
 
 
 def test_a_weighted_mean_leaves_out_what_is_unknown():
@@ -255,3 +257,47 @@ def test_a_training_whose_update_follows_under_masks_is_checked_without_weights(
     for wrong in (reply(**{"num-examples": 0}), reply(steps=9.0), reply(arrays())):
         with pytest.raises(FederationError):
             read_update(wrong, site="north", manifest=STUDY, model=None, is_masked=True)
+
+
+INT8 = with_rules(compression="int8")
+
+
+def compressed_reply(change, **parts):
+    """A compressed change of every weight by the same number; parts of it may be others."""
+    return reply(compress(arrays(change), method="int8") | parts)
+
+
+def test_a_compressed_change_moves_the_global_model():
+    # 3 rows of a.weight and the one number of b.scale: 127 x (1.27 / 127) each.
+    found, weights = read(compressed_reply(1.27), model=arrays(2.0), study=INT8)
+
+    assert weights["a.weight"] == pytest.approx(np.full((3, 2), 3.27))
+    assert weights["b.scale"].dtype == np.float32
+    assert found.norm == pytest.approx(7**0.5 * 1.27)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (reply(arrays()), "2 of 2 arrays are missing and 2 are unknown"),
+        (compressed_reply(1.0, codes=np.zeros(8, np.int8)), "shape (8,) instead of (7,)"),
+        (compressed_reply(1.0, codes=np.zeros(7, np.uint8)), "type uint8 instead of int8"),
+        (compressed_reply(1.0, scales=np.zeros(4, np.float64)), "type float64 instead of float32"),
+        (compressed_reply(1.0, scales=np.full(4, np.nan, np.float32)), "scales holds NaN"),
+        (compressed_reply(1.0, scales=np.full(4, 3e38, np.float32)), "holds NaN or infinity"),
+        (compressed_reply(1.0, second=np.zeros(7, np.int8)), "1 are unknown"),
+    ],
+)
+def test_what_is_no_compressed_change_does_not_count(message, expected):
+    assert expected in reason(message, study=INT8)
+
+
+def test_a_compressed_change_does_not_count_where_whole_weights_are_asked_for():
+    assert "arrays are missing" in reason(compressed_reply(1.0))
+
+
+def test_whole_weights_are_too_large_where_compressed_ones_are_asked_for():
+    # 4 MB where 1 MB and what a reply may hold beside it are allowed.
+    model = {"w": np.zeros((1000, 1000), np.float32)}
+
+    assert "larger than" in reason(reply(model), model, INT8)

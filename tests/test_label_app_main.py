@@ -59,6 +59,11 @@ def test_broken_models_are_left_out_and_keep_nobody_from_drawing(app, site, tmp_
     assert app.info()["models"] == {}
     assert f"{proposing} is not there" in caplog.text
     assert f"{metadata} is missing or not JSON" in caplog.text
+    for name, broken in (("bean", proposing), ("bean_clicks", metadata)):
+        with pytest.raises(HTTPException, match=r"404.*cannot be used") as refused:
+            app.infer({"model": name, "image": "case0"})
+        assert str(broken.relative_to(site.folder)) in refused.value.detail
+        assert str(site.folder) not in refused.value.detail
     assert app.next_sample({"strategy": "oldest_first"})["id"] == "case0"
 
 

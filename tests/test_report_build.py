@@ -16,6 +16,8 @@ from segfed.study.records import SCORES_FILE, ScoreRow, write_rows
 from tests.report_samples import STRUCTURES, write_run
 
 CASES = {"a": 2, "b": 4}
+ENOUGH = {"a": 4, "b": 4}
+"""Cases for which intervals of differences are given."""
 LOCAL = {("a", "a"): 0.7, ("a", "b"): 0.3, ("b", "a"): 0.1, ("b", "b"): 0.5}
 SHARED = {"federated": {"a": 0.8, "b": 0.6}, "ensemble": {"a": 0.5, "b": 0.5}}
 
@@ -112,8 +114,19 @@ def test_gain_is_measured_against_home_and_away(report):
     assert gain["generalizability"] == pytest.approx(0.2)  # (0.3 + 0.1) / 2
     assert gain["gain_over_local"]["points"] == pytest.approx(0.1)
     assert gain["gain_over_local"]["relative"] == pytest.approx(1 / 6)
-    # (0.7 - 0.4) / (0.9 - 0.4)
-    assert gain["gap_share"]["share"] == pytest.approx(0.6)
+
+
+def test_the_share_of_the_gap_is_that_of_means_over_enough_cases(tmp_path, report):
+    dice = {"untrained": 0.0, "local": 0.4, "ensemble": 0.5, "federated": 0.7, "pooled": 0.9}
+    run = write_run(
+        tmp_path, dice=lambda model, *_: dice[model.regime], cases={"a": 4, "b": 4}, external={}
+    )
+
+    share = build_report(run)["gain"]["manual"]["tumor"]["gap_share"]
+
+    assert share["share"] == pytest.approx(0.6)  # (0.7 - 0.4) / (0.9 - 0.4)
+    # Of six cases no interval is given, and so no share.
+    assert report["gain"]["manual"]["tumor"]["gap_share"]["share"] is None
 
 
 def test_the_comparison_is_assisted_minus_manual_with_its_verdict(report):
@@ -187,7 +200,7 @@ def by_chance(model, site, case, structure):
 
 def test_with_five_seeds_the_verdict_bears_the_chance_of_training(tmp_path):
     run = write_run(
-        tmp_path, dice=by_chance, cases=CASES, external={}, regimes=("pooled",), seeds=range(5)
+        tmp_path, dice=by_chance, cases=ENOUGH, external={}, regimes=("pooled",), seeds=range(5)
     )
 
     found = build_report(run)["comparison"]["regimes"]["pooled"]
@@ -205,7 +218,7 @@ def test_with_five_seeds_the_verdict_bears_the_chance_of_training(tmp_path):
 def test_with_four_seeds_the_verdict_speaks_of_these_models(tmp_path):
     # Seeds 1 to 4: the mean difference is 0.05 / 4 for every case.
     run = write_run(
-        tmp_path, dice=by_chance, cases=CASES, external={}, regimes=("pooled",), seeds=range(1, 5)
+        tmp_path, dice=by_chance, cases=ENOUGH, external={}, regimes=("pooled",), seeds=range(1, 5)
     )
 
     report = build_report(run)

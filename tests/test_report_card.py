@@ -11,6 +11,7 @@ from segfed.report.card import SHEETS, Item, Sheet, build_card, fill_sheet, read
 from segfed.report.facts import FACTS
 from segfed.report.page import render_card
 from segfed.report.write import CARD_FILE, write_report
+from segfed.study.settings import CardSettings
 from tests.report_samples import write_run
 
 
@@ -34,8 +35,8 @@ def sheet_of(*items):
     return Sheet(title="t", source="s", items=items)
 
 
-def filled(item, **known):
-    return fill_sheet(sheet_of(item), known)["items"][0]
+def filled(item, *, stated=None, **known):
+    return fill_sheet(sheet_of(item), known, stated=stated or {})["items"][0]
 
 
 def test_an_item_whose_facts_are_all_known_is_recorded():
@@ -62,6 +63,38 @@ def test_what_no_record_can_tell_stays_open_beside_the_facts():
 def test_an_item_without_any_known_fact_is_missing():
     assert filled(Item(asks="?", facts=("one",)), one=[])["status"] == "missing"
     assert filled(Item(asks="?", by_hand="funding"))["status"] == "missing"
+
+
+def test_what_a_person_states_is_kept_apart_from_the_records():
+    item = Item(asks="?", facts=("one",), by_hand="age and sex", entry="patients")
+
+    found = filled(item, stated={"patients": " Adults. "}, one=["1."])
+
+    assert (found["recorded"], found["stated_by_hand"]) == (["1."], "Adults.")
+    assert (found["status"], found["not_recorded"]) == ("recorded", [])
+
+
+def test_an_item_that_a_person_alone_fills_is_not_called_recorded():
+    item = Item(asks="?", by_hand="funding", entry="funding")
+
+    assert filled(item, stated={"funding": "None."})["status"] == "by hand"
+
+
+def test_every_entry_of_the_card_is_asked_for_and_every_asked_for_entry_exists():
+    entries = {item.entry for name in SHEETS for item in read_sheet(name).items if item.entry}
+
+    assert entries == set(CardSettings.model_fields)
+
+
+def test_the_page_marks_a_persons_words_as_such(report):
+    settings = {**report["settings"], "card": {"intended_use": "For <b>research</b>."}}
+    stated = {**report, "settings": settings}
+
+    page = render_card({**stated, "model_card": build_card(stated)})
+
+    marked = "<b>Stated by hand</b> For &lt;b&gt;research&lt;/b&gt;."
+    # In the card, and in the item of CLAIM that asks the same.
+    assert page.count(marked) == 2
 
 
 def test_the_sheets_have_all_items_of_claim_and_of_the_ten_principles():

@@ -99,9 +99,10 @@ def test_one_case_has_no_limits():
 
 
 def test_the_page_lists_every_case_and_its_charts(tmp_path):
-    run = write_run(tmp_path, dice=lambda *_: 0.7, cases={"a": 3, "b": 2}, external={"x": 2})
+    run = write_run(tmp_path, dice=lambda *_: 0.7, cases={"a": 8, "b": 2}, external={"x": 2})
 
     page = render_html(build_report(run))
 
-    assert "All 7 cases, the worst first" in page
+    assert "The worst test cases" in page
+    assert "All 12 cases, the worst first" in page
     assert page.count("Predicted minus reference volume of") == 3

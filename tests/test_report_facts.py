@@ -8,6 +8,8 @@ import pytest
 
 from segfed.report.build import build_report
 from segfed.report.facts import FACTS
+from segfed.rules import PrivacyRules
+from segfed.study.card import model_card
 from segfed.study.records import PatientCounts, read_study, write_study
 from tests.report_samples import write_run
 
@@ -191,7 +193,71 @@ def test_every_privacy_setting_is_told(report):
     assert list(FACTS["privacy"](report)) == [
         "clip norm: 2.5, secure aggregation: True, threshold: not set.",
         "The server sees nothing but the sum of the sites' updates.",
+        "Nothing was noised: there is no limit to what the updates and the model may tell.",
     ]
+
+
+def test_a_privacy_budget_is_told_as_it_was_spent(report):
+    report["settings"]["privacy"] = {
+        "clip_norm": None,
+        "secure_aggregation": False,
+        "threshold": None,
+        "differential_privacy": {
+            "unit": "patient",
+            "epsilon": 8.0,
+            "delta": 1e-5,
+            "clip_norm": 1.0,
+            "noise_multiplier": 1.5,
+        },
+    }
+    trained = [m for m in report["methods"]["models"] if m["regime"] == "federated"]
+    for spent, model in zip((5.5, 7.25), trained, strict=True):
+        model["epsilon"] = spent
+
+    told = list(FACTS["privacy"](report))
+
+    for epsilon, line in zip(("(5.5, 1e-05)", "(7.25, 1e-05)"), told[2:4], strict=True):
+        assert f"unit one training patient of one site: (epsilon, delta) = {epsilon}" in line
+    assert "together" in told[4]
+    assert "epsilon 12.75, delta 2e-05" in told[4]
+    assert told[5] == "Models of other regimes (local and pooled) were trained without noise."
+
+
+@pytest.mark.parametrize(
+    "privacy",
+    [{}, {"clip_norm": 2.5}, {"clip_norm": 2.5, "secure_aggregation": True, "threshold": 2}],
+    ids=["open", "clipped", "masked"],
+)
+def test_clipping_and_masks_alone_are_never_called_differential_privacy(run, report, privacy):
+    rules = PrivacyRules.model_validate(privacy)
+    report["settings"]["privacy"] = rules.model_dump(mode="json")
+
+    said = " ".join(line for fact in FACTS.values() for line in fact(report)).lower()
+    study = read_study(run)
+    settings = study.settings.model_copy(update={"privacy": rules})
+    shown = study.model_copy(update={"settings": settings})
+    card = model_card(shown, shown.models[-1], ()).lower()
+
+    for text in (said, card):
+        assert "differential" not in text
+        assert "epsilon" not in text
+        assert "without noise" in text or "nothing was noised" in text
+
+
+def test_the_model_card_states_what_the_weights_cost_in_privacy(run):
+    study = read_study(run)
+    rules = {"unit": "patient", "epsilon": 8.0, "delta": 1e-5, "clip_norm": 1.0}
+    privacy = PrivacyRules.model_validate(
+        {"differential_privacy": rules | {"noise_multiplier": 1.5}}
+    )
+    settings = study.settings.model_copy(update={"privacy": privacy})
+    noised = study.models[-1].model_copy(update={"epsilon": 7.25})
+
+    card = model_card(study.model_copy(update={"settings": settings}), noised, ())
+
+    assert "unit one training patient of one site: (epsilon, delta) = (7.25, 1e-05)" in card
+    assert "noise multiplier 1.5" in card
+    assert "trained without noise" not in card
 
 
 def test_sites_are_scored_one_by_one(report):

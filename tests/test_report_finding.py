@@ -124,6 +124,23 @@ def site(name, kind):
     )
 
 
+def test_what_a_late_site_changed_at_the_others_is_said(tmp_path):
+    run = write_run(
+        tmp_path, dice=constant({"loss": 0.0} | BASE), cases=CASES, external={}, seeds=(0,)
+    )
+    metrics = sorted(run.rglob("metrics.jsonl"))[0]
+    rounds = [json.loads(line) for line in metrics.read_text().splitlines()][:2]
+    for number, record in enumerate(rounds):
+        there = {"steps": 2.0, "dice_kidney": 0.8 - 0.1 * number}
+        record["sites"] = {"a": there, "late": {"steps": 2.0 if number else None}}
+    metrics.write_text("".join(json.dumps(record) + "\n" for record in rounds))
+
+    (warning,) = [text for text in build_report(run)["warnings"] if "joined" in text]
+
+    assert "late joined in round 2 of the federation" in warning
+    assert "Validation Dice of a changed by -0.100 from the 1 round before" in warning
+
+
 def test_a_site_whose_updates_looked_wrong_is_named_once_with_the_rounds(tmp_path):
     run = write_run(
         tmp_path, dice=constant({"loss": 0.0} | BASE), cases=CASES, external={}, seeds=(0,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -10,8 +11,10 @@ from itertools import pairwise
 import pytest
 
 from segfed.report.build import build_report
+from segfed.report.leakage import summarize_attacks
 from segfed.report.page import render_html
 from segfed.report.write import HTML_FILE, REPORT_FILE, write_report
+from segfed.study import ATTACKS_FILE
 from tests.report_samples import write_run
 
 CASES = {"a": 2, "b": 4}
@@ -43,6 +46,30 @@ def report(run):
 def page(run):
     write_report(run)
     return (run / HTML_FILE).read_text()
+
+
+def test_attacks_are_shown_where_somebody_attacked(run, report):
+    row = {"advantage": 0.25, "advantage_low": 0.1, "advantage_high": 0.4, "auc": 0.7}
+    row |= {"auc_low": 0.6, "auc_high": 0.8, "n_members": 9, "n_others": 5}
+    model = {"regime": "local", "arm": "manual", "seed": 0, "train_site": "a", "attack": "loss"}
+    seen = {"exposure": "gradient of one patch", "correlation": 0.6, "chance": 0.1}
+    seen |= {"advantage": 0.5, "advantage_low": 0.3, "advantage_high": 0.7, "psnr_db": 20.0}
+    seen |= {"chance_psnr_db": 12.0, "repeats": 3}
+    content = {
+        "study": "s", "privacy": {}, "seed": 0, "n_bootstrap": 50, "not_attacked": [],
+        "membership": [{**model, "result": row}],
+        "inversion": [{"model": "untrained, seed 0", "result": seen}],
+    }  # fmt: skip
+    (run / ATTACKS_FILE).write_text(json.dumps(content))
+    try:
+        with_attacks = render_html({**report, "attacks": summarize_attacks(run)})
+    finally:
+        (run / ATTACKS_FILE).unlink()
+
+    assert "+0.25 (+0.10 to +0.40)" in with_attacks
+    assert "+0.50 (+0.30 to +0.70)" in with_attacks
+    assert report["attacks"] is None
+    assert "What the models give away" not in render_html(report)
 
 
 class Outline(HTMLParser):
@@ -205,10 +232,19 @@ def test_the_mixed_arm_stands_beside_the_others(tmp_path):
 def test_each_pictured_case_can_be_opened_from_the_folder_beside_the_page(run, page):
     buttons = [a for tag, a in outline(page) if tag == "button" and a.get("class") == "open"]
 
-    assert len(buttons) == 7
+    assert len([button for button in buttons if "id" in button]) == 7  # beside the pictures
+    # And in the table of the worst cases, of which there are fewer than it could hold.
+    listed = [button["data-title"] for button in buttons if "id" not in button]
+    worst = read_report(run)["cases"]["cases"]
+    assert listed == [f"{row['site']} / {row['case']}" for row in worst]
+    assert len({button["data-case"] for button in buttons}) == len(worst)  # each written once
     assert all((run / button["data-case"]).is_file() for button in buttons)
     # Without scripts there is nothing to open.
     assert all("hidden" in button for button in buttons)
+
+
+def read_report(run):
+    return json.loads((run / "report.json").read_text(encoding="utf-8"))
 
 
 def test_a_report_of_sites_elsewhere_has_no_viewer(report):

@@ -116,6 +116,7 @@ def test_masks_need_a_threshold_and_a_range(wrong):
         {"algorithm": "scaffold"},
         {"weighting": "fedcostwavg"},
         {"weighting": "fedpidavg"},
+        {"compression": "int8"},
     ],
     ids=str,
 )

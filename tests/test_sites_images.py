@@ -43,6 +43,23 @@ def test_a_compressed_nifti_keeps_its_bytes_and_so_its_hash(tmp_path):
         assert path.read_bytes() == channels[channel].read_bytes()
 
 
+def test_text_in_a_header_stays_outside_and_the_import_can_be_repeated(tmp_path, caplog):
+    source = tmp_path / "scan.nii.gz"
+    image = nib.Nifti1Image(np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE), np.eye(4))
+    image.header["descrip"] = "DOE^JANE"
+    nib.save(image, source)
+    channels = brain_channels(tmp_path, **dict.fromkeys(BRAIN.channels, source))
+
+    case = place(tmp_path / "site", channels)
+
+    assert place(tmp_path / "site", channels) == case
+    stored = nib.load(case.channels["t2w"])
+    assert stored.header["descrip"] == b""
+    np.testing.assert_array_equal(np.asarray(stored.dataobj), np.asarray(image.dataobj))
+    assert "might name the patient, in descrip" in caplog.text
+    assert "DOE" not in caplog.text
+
+
 def test_the_hash_of_several_channels_is_that_of_their_joined_hashes(tmp_path):
     paths = [tmp_path / "a", tmp_path / "b"]
     paths[0].write_bytes(b"one")

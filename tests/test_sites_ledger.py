@@ -48,6 +48,25 @@ def tamper(ledger: Ledger, statement: str) -> None:
         connection.execute(statement)
 
 
+def test_a_ledger_knows_whether_anybody_was_assigned_a_case(ledger):
+    assert not ledger.has_assignments()
+    ledger.assign("ann", "case0", "manual")
+    assert ledger.has_assignments()
+
+
+def test_of_each_case_a_readers_newest_label_says_how_it_stands(ledger):
+    for case_id, reader, status in (
+        ("case0", "ann", "submitted"),
+        ("case0", "ann", "rejected"),
+        ("case0", "bob", "approved"),
+        ("case1", "ann", "submitted"),
+    ):
+        ledger.append(new_label(LABEL, case_id=case_id, reader=reader, status=status))
+
+    assert ledger.newest_statuses("ann") == {"case0": "rejected", "case1": "submitted"}
+    assert ledger.newest_statuses("eve") == {}
+
+
 def append_many(path, reader: str, start) -> None:
     start.wait(60)
     for _ in range(50):

@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
+from scipy import ndimage
 
+from segfed.dp_rules import DifferentialPrivacy
 from segfed.errors import CaseError, ConfigError
-from segfed.sites import load_site, submit_label
+from segfed.rules import PrivacyRules
+from segfed.sites import add_case, load_site, submit_label
+from segfed.study.duplicates import duplicate_warnings
 from segfed.study.preflight import check_study
+from segfed.volumes import Grid, Volume
 from tests.study_samples import block, make_settings, make_site, make_sites
 
 
@@ -32,6 +38,21 @@ def test_a_site_with_fewer_cases_than_its_policy_asks_for_is_named(root):
 
     with pytest.raises(ConfigError, match="site b trains on 3 cases or more, found 2"):
         check_study(make_settings(root))
+
+
+def test_a_promise_that_a_site_would_refuse_is_named_before_anything_trains(root):
+    path = root / "b" / "site.toml"
+    path.write_text(path.read_text().replace("[policy]", "[policy]\nmaximum_epsilon = 4.0"))
+    # Two training patients: a delta of 1/2 or more could show one of them in full.
+    private = DifferentialPrivacy(unit="patient", epsilon=8, delta=0.09, clip_norm=1.0)
+    settings = make_settings(root, privacy=PrivacyRules(differential_privacy=private))
+
+    check_study(settings)
+    with pytest.raises(ConfigError, match=r"site b has a maximum_epsilon, found no privacy"):
+        check_study(make_settings(root))
+    loose = private.model_copy(update={"delta": 0.5})
+    with pytest.raises(ConfigError, match=r"needs a delta below 1 / 2, found .*delta = 0.5"):
+        check_study(make_settings(root, privacy=PrivacyRules(differential_privacy=loose)))
 
 
 def test_a_sound_study_lists_its_labels_and_warns_of_few_test_cases(root):
@@ -161,3 +182,27 @@ def pretend_bundle(site, train_images):
     (folder / "lineage.json").write_text(json.dumps(lineage))
     # SHA-256 of the bytes b"weights", by `printf weights | sha256sum`.
     return "9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c"
+
+
+def test_a_copy_of_a_training_scan_among_the_test_cases_is_named(tmp_path):
+    sites = make_sites(tmp_path)
+    rng = np.random.default_rng(0)
+    big = Grid((40, 40, 40), np.diag([1.5, 1.5, 1.5, 1.0]))
+    field = ndimage.gaussian_filter(rng.normal(size=big.shape), 2.0)[None] * 500
+    original = Volume(field.astype(np.float32), big)
+    noise = rng.normal(scale=2, size=original.data.shape)
+    copy = Volume((original.data + noise).astype(np.float32), big)
+    for site, split, image in zip(sites, ("train", "test"), (original, copy), strict=False):
+        add_case(
+            site.folder,
+            task=site.task,
+            case_id=f"{site.name}-more",
+            patient_id=f"{site.name}-more",
+            split=split,
+            channels={"ct": image},
+        )
+    found = list(duplicate_warnings([load_site(site.folder) for site in sites]))
+
+    (warning,) = found
+    assert warning.startswith("1 pair(s) of cases, one tested on and one not")
+    assert "a/a-more (train) is very like b/b-more (test)" in warning

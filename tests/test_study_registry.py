@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from segfed.engine import load_bundle
-from segfed.engine.bundle import LINEAGE
+from segfed.engine.bundle import LINEAGE, WEIGHTS
 from segfed.errors import ConfigError
 from segfed.sites import load_site
 from segfed.study.models import ModelId
 from segfed.study.registry import (
     current_model,
     export_model,
+    model_fault,
     publish,
     publish_run,
     published_models,
@@ -36,6 +39,25 @@ def test_before_the_first_model_a_site_serves_none(root):
     assert published_models(load_site(root / "x")) == ()
 
 
+def test_a_published_model_that_was_damaged_is_named_by_its_place_in_the_site(root, tmp_path):
+    site = load_site(root / "x")
+    assert model_fault(site) is None, "there is none yet"
+    export_model(root / "run", LOCAL_B, tmp_path / "bundle")
+    folder = publish(tmp_path / "bundle", site)
+    assert model_fault(site) is None
+
+    weights = folder / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1])
+    damaged = model_fault(site)
+    shutil.rmtree(folder)
+    missing = model_fault(site)
+    shutil.rmtree(site.folder / "models")
+
+    assert damaged.startswith(f"{weights.relative_to(site.folder)} ")
+    assert f"{folder.relative_to(site.folder)} is not there" in missing
+    assert str(root) not in damaged + missing
+
+
 def test_the_lineage_lists_every_image_that_a_model_learned_from(root, tmp_path):
     export_model(root / "run", LOCAL_B, tmp_path / "bundle")
 
@@ -46,6 +68,17 @@ def test_the_lineage_lists_every_image_that_a_model_learned_from(root, tmp_path)
     assert set(lineage.train_images) == {"b"}
     assert set(lineage.train_images["b"]) == {case.image_sha256 for case in learned}
     assert not any(lineage.saw(case.image_sha256) for case in b.split("test"))
+
+
+def test_the_lineage_says_what_the_training_images_look_like(root, tmp_path):
+    for number, model in enumerate((LOCAL_B, ModelId("federated", "manual", 0, "all"))):
+        export_model(root / "run", model, tmp_path / str(number))
+    local, federated = (load_bundle(tmp_path / n).lineage.inputs for n in ("0", "1"))
+
+    assert (local.n_cases, federated.n_cases) == (2, 4)
+    # The samples' voxels are 4 x 5 x 6 mm.
+    assert local.features["coarsest spacing (mm)"] == (6, 6, 6)
+    assert local.features["finest spacing (mm)"] == (4, 4, 4)
 
 
 def test_publishing_makes_a_model_the_current_one_and_keeps_the_earlier(root, tmp_path):

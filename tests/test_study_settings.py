@@ -98,6 +98,16 @@ def test_a_mistake_is_named_with_its_fix(study_file, wrong, right, expected):
         load_study(study_file(GOOD.replace(wrong, right)))
 
 
+def test_a_privacy_budget_gets_its_noise_and_a_contradiction_is_named(study_file):
+    private = 'unit = "patient"\nepsilon = 8.0\ndelta = 1e-3\nclip_norm = 1.0\n'
+    text = f"{GOOD}\n[privacy.differential_privacy]\n{private}"
+
+    assert load_study(study_file(text)).privacy.differential_privacy.noise_multiplier > 1
+    timed = text.replace("rounds = 4", "rounds = 4\nseconds_per_round = 60")
+    with pytest.raises(ConfigError, match="with seconds_per_round the number of steps tells"):
+        load_study(study_file(timed))
+
+
 def test_every_problem_is_listed_at_once(study_file):
     text = GOOD.replace("rounds = 4", "rounds = 0").replace("name =", "nmae =")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from transforms.augment import augment, change_intensity, mirror, turn
+from transforms.augment import _grid, augment, change_intensity, mirror, turn
 
 SHAPE = (12, 16, 10)
 
@@ -71,6 +71,14 @@ def test_a_ball_in_mm_stays_a_ball_when_it_turns():
         here = offset_mm[label == 1]
         widths = here.amax(dim=0) - here.amin(dim=0)
         assert widths.max() - widths.min() <= 4.0, "within a voxel of 3 mm and one of 1 mm"
+
+
+def test_a_grid_is_that_of_pytorch():
+    matrix = torch.randn(3, 4, generator=generator())
+
+    expected = torch.nn.functional.affine_grid(matrix[None], [1, 1, *SHAPE], align_corners=False)
+
+    torch.testing.assert_close(_grid(matrix, SHAPE), expected[0])
 
 
 def test_a_thin_patch_turns_in_its_plane():

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch.nn.functional import affine_grid, avg_pool3d, grid_sample
+from torch.nn.functional import avg_pool3d, grid_sample
 
 # How often a sample is changed, and by how much. Ranges as nnU-Net's, narrowed where a patch of a
 # few dozen voxels would lose the structure.
@@ -73,20 +73,27 @@ def turn(
     matrices = _random_matrices(len(chosen), sides_mm, generator, thin_axis=thin).to(images)
     turned, turned_labels = list(images), list(labels)
     for n, matrix in zip(chosen, matrices, strict=True):
-        grid = affine_grid(matrix[None], [1, 1, *size], align_corners=False)
+        grid = _grid(matrix, size)
         turned[n] = _sampled(images[n], grid, mode="bilinear")
         moved = _sampled(labels[n][None].to(images.dtype), grid, mode="nearest")
         turned_labels[n] = moved[0].to(labels.dtype)
     return torch.stack(turned), torch.stack(turned_labels)
 
 
+def _grid(matrix: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """What ``affine_grid`` gives for one matrix (3, 4): (I, J, K, 3). Sums instead of a product."""
+    i, j, k = ((2 * torch.arange(n).to(matrix) + 1) / n - 1 for n in size)
+    first, second, third, shift = matrix.T
+    planes, rows = i[:, None] * third, j[:, None] * second
+    return (k[:, None] * first + shift) + rows[:, None] + planes[:, None, None]
+
+
 def _sampled(image: torch.Tensor, grid: torch.Tensor, *, mode: str) -> torch.Tensor:
-    """An image (C, I, J, K) at the places of a grid (1, I, J, K, 3)."""
-    if image.device.type == "cpu":
-        # One thread takes one sample, so that a sample has to be many: parts of its planes.
-        n_parts = math.gcd(grid.shape[1], _PARTS)
-        grid = grid.reshape(n_parts, -1, *grid.shape[2:])
-    parts = image.expand(len(grid), *image.shape)
+    """An image (C, I, J, K) at the places of a grid (I, J, K, 3)."""
+    # On a CPU one thread takes one sample, so that a sample has to be many: parts of its planes.
+    n_parts = math.gcd(len(grid), _PARTS)
+    grid = grid.reshape(n_parts, -1, *grid.shape[1:])
+    parts = image.expand(n_parts, *image.shape)
     found = grid_sample(parts, grid, mode=mode, align_corners=False)
     return found.movedim(0, 1).reshape(image.shape)
 
@@ -156,7 +163,9 @@ def _changed(
     noise: torch.Generator,
 ) -> torch.Tensor:
     """One image (C, I, J, K), changed by factors (C, 1, 1, 1) where there are any."""
-    deviation, mean = torch.std_mean(image, dim=(1, 2, 3), keepdim=True)
+    # Not std_mean, which takes longer than all the rest.
+    mean = image.mean(dim=(1, 2, 3), keepdim=True)
+    deviation = (image - mean).square_().mean(dim=(1, 2, 3), keepdim=True).sqrt_()
     if contrast is not None:
         image = torch.addcmul(mean * (1 - contrast), image, contrast)
     if brightness is not None:

@@ -1,9 +1,11 @@
 """Sixteen annotators at one label server, for minutes: what is lost, and does it slow or swell?
 
     python -m benchmarks.soak.label_annotators [--minutes 10] [--annotators 16]
+        [--think-seconds 4 16]
 
 A real server process over TLS with accounts; each annotator logs in, has cases assigned in both
-arms, and goes through 3D Slicer's whole sequence for each, with a pause to think. Meanwhile
+arms, and goes through 3D Slicer's whole sequence for each, with a pause to think, and with a click
+on some of the proposals. Shorter pauses load the server more than sixteen people could. Meanwhile
 somebody asks for /info/ five times a second. At the end every acknowledged label must be in the
 ledger exactly once and as it was sent, the ledger must verify, and the memory of server and
 worker must be what it was in the beginning. Exit code 1 if anything is not so.
@@ -19,17 +21,16 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 
+from benchmarks.soak.label_notes import Notes, described, findings, memory, timed
 from segfed.cli.label_listen import LOOPBACK, Listen
 from segfed.cli.label_server import RunningServer, running_server
-from segfed.errors import SegfedError
 from segfed.files import sha256_bytes
 from segfed.phantom.slicer import SlicerClient
 from segfed.sites import (
@@ -41,35 +42,21 @@ from segfed.sites import (
     create_site,
     load_site,
 )
-from segfed.volumes import Grid, Volume, read_label
+from segfed.volumes import Grid, Volume
 from tests.integration.test_label_server import child_processes, publish_untrained
 from tests.sites_samples import write_task
 from tests.tls_samples import make_certificate
 
 SHAPE = (96, 80, 48)
 GRID = Grid(SHAPE, np.diag([3.0, 3.5, 4.0, 1.0]))
-THINK_SECONDS = (4.0, 16.0)
+LEAST_SECONDS_PER_CASE = 2.0
+"""Without a pause, too, a case takes longer than this while fifteen others work."""
+
+CLICKED_SHARE = 0.25
+"""Of the proposals: how many the annotators correct with a click first."""
+
 PASSWORD = "a password for nobody"
 INFO_PAUSE_SECONDS = 0.2
-MOST_GROWTH = 0.15
-"""Of a process's memory, from the second tenth of the run to the last."""
-
-
-@dataclass
-class Notes:
-    """What the annotators were told, and what was measured meanwhile."""
-
-    saved: list[dict[str, Any]] = field(default_factory=list)
-    sent: dict[int, str] = field(default_factory=dict)
-    """Hash of the voxels that were sent, by the number of the record."""
-
-    proposal_seconds: list[float] = field(default_factory=list)
-    save_seconds: list[float] = field(default_factory=list)
-    info_seconds: list[float] = field(default_factory=list)
-    memory_mb: list[tuple[float, float]] = field(default_factory=list)
-    """Server and worker, once a second from the first corrected proposal on."""
-
-    failures: list[str] = field(default_factory=list)
 
 
 def make_soak_site(folder: Path, *, readers: list[str], n_cases: int) -> Site:
@@ -98,26 +85,30 @@ def make_soak_site(folder: Path, *, readers: list[str], n_cases: int) -> Site:
     return site
 
 
-def annotate(client: SlicerClient, name: str, *, notes: Notes, end: float) -> None:
+def annotate(
+    client: SlicerClient, name: str, *, notes: Notes, think_seconds: Sequence[float], end: float
+) -> None:
     """Read cases until the time is over or none is left."""
     rng = np.random.default_rng(int(sha256_bytes(name.encode())[:8], 16))
-    time.sleep(rng.uniform(0, THINK_SECONDS[1]))  # nobody starts at the same moment
+    time.sleep(rng.uniform(0, think_seconds[1]))  # nobody starts at the same moment
     client.log_in(name, PASSWORD)
     info = client.info()
     while time.monotonic() < end and (sample := client.next_sample(info)):
         case_id = sample["id"]
         grid = client.download_grid(sample)
         client.labels_of(case_id)
-        start = time.perf_counter()
-        proposal = client.propose(info, case_id, grid=grid)
-        notes.proposal_seconds.append(time.perf_counter() - start)
-        time.sleep(rng.uniform(*THINK_SECONDS))
+        with timed(notes.proposal_seconds):
+            proposal = client.propose(info, case_id, grid=grid)
+        time.sleep(rng.uniform(*think_seconds))
         label = np.zeros(SHAPE, dtype=np.uint8) if proposal is None else proposal.copy()
         i, j, k = (int(rng.integers(0, n - 16)) for n in SHAPE)
+        if label.any() and rng.random() < CLICKED_SHARE:
+            with timed(notes.click_seconds):
+                clicked = client.click(info, case_id, [(i, j, k)])
+            label = label if clicked is None else np.where(clicked, clicked, label)
         label[i : i + 16, j : j + 16, k : k + 16] = rng.integers(0, 3, (16, 16, 16))
-        start = time.perf_counter()
-        saved = client.save(info, case_id, Volume(label[np.newaxis], grid))
-        notes.save_seconds.append(time.perf_counter() - start)
+        with timed(notes.save_seconds):
+            saved = client.save(info, case_id, Volume(label[np.newaxis], grid))
         notes.sent[saved["record"]] = sha256_bytes(label.tobytes())
         notes.saved.append(saved | {"reader": name, "image": case_id})
         info = client.info()
@@ -129,9 +120,8 @@ def watch(
     """Ask for /info/, and look at the memory."""
     next_look = 0.0
     while not stop.wait(INFO_PAUSE_SECONDS):
-        start = time.perf_counter()
-        client.info()
-        notes.info_seconds.append(time.perf_counter() - start)
+        with timed(notes.info_seconds):
+            client.info()
         is_steady = any(saved["origin"] != "manual" for saved in notes.saved)
         if is_steady and time.monotonic() >= next_look:
             next_look = time.monotonic() + 1
@@ -144,7 +134,9 @@ def rss_mb(process: psutil.Process) -> float:
     return float(process.memory_info().rss) / 2**20
 
 
-def run(site: Site, readers: list[str], *, folder: Path, seconds: float) -> Notes:
+def run(
+    site: Site, readers: list[str], *, folder: Path, seconds: float, think_seconds: Sequence[float]
+) -> Notes:
     """Everybody at once."""
     certificate, key = make_certificate(folder)
     trusted = ssl.create_default_context(cafile=certificate)
@@ -157,7 +149,7 @@ def run(site: Site, readers: list[str], *, folder: Path, seconds: float) -> Note
     def work(name: str) -> None:
         try:
             with connect(name) as client:
-                annotate(client, name, notes=notes, end=end)
+                annotate(client, name, notes=notes, think_seconds=think_seconds, end=end)
         except Exception as error:  # noqa: BLE001 -- whatever it was, it is a finding
             notes.failures.append(f"{name}: {type(error).__name__}: {error}")
 
@@ -169,52 +161,10 @@ def run(site: Site, readers: list[str], *, folder: Path, seconds: float) -> Note
             with ThreadPoolExecutor(len(readers)) as pool:
                 list(pool.map(work, readers))
             stop.set()
-        if error := watching.exception():
+            error = watching.exception()  # waits: the client must not be closed under it
+        if error:
             notes.failures.append(f"/info/: {type(error).__name__}: {error}")
     return notes
-
-
-def findings(site: Site, notes: Notes) -> list[str]:
-    """What is not as it must be."""
-    found = list(notes.failures)
-    ledger = site.ledger()
-    try:
-        ledger.verify()
-    except SegfedError as error:
-        found.append(str(error))
-    records = {record.record_id: record for record in ledger.records()}
-    if len(notes.sent) != len(notes.saved):
-        found.append("two answers name the same record")
-    lost, extra = notes.sent.keys() - records.keys(), records.keys() - notes.sent.keys()
-    if lost or extra:
-        found.append(f"{len(lost)} records lost, {len(extra)} that nobody was told of")
-    readings = Counter(record.assignment for record in records.values())
-    found += [f"assignment {which} has {n} records" for which, n in readings.items() if n != 1]
-    for saved in notes.saved:
-        record = records[saved["record"]]
-        stored = read_label(ledger.label_path(record.label_sha256)).data[0]
-        made = "manual" if record.origin == "manual" else "assisted"
-        if sha256_bytes(stored.tobytes()) != notes.sent[record.record_id]:
-            found.append(f"record {record.record_id} holds another label than was sent")
-        if (record.reader, record.case_id) != (saved["reader"], saved["image"]):
-            found.append(f"record {record.record_id} is another reader's or case's")
-        if (record.arm, record.status) != (made, "submitted"):
-            found.append(f"record {record.record_id}: {record.origin} in the {record.arm} arm")
-    if not memory(notes):
-        found.append("too short to tell whether memory grows: give it more minutes")
-    for name, (_, before, *_, after) in memory(notes).items():
-        if after > before * (1 + MOST_GROWTH):
-            found.append(f"the {name} grew from {before:.0f} to {after:.0f} MB")
-    return found
-
-
-def memory(notes: Notes) -> dict[str, list[float]]:
-    """Median memory in MB in each tenth of the run; nothing if it was too short to tell."""
-    if len(notes.memory_mb) < 10:
-        return {}
-    tenths = np.array_split(np.array(notes.memory_mb), 10)
-    medians = [np.median(tenth, axis=0) for tenth in tenths]
-    return {name: [float(m[i]) for m in medians] for i, name in enumerate(("server", "worker"))}
 
 
 def main() -> int:
@@ -222,24 +172,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--annotators", type=int, default=16)
+    parser.add_argument("--think-seconds", type=float, nargs=2, default=(4.0, 16.0))
     wishes = parser.parse_args()
     readers = [f"reader{number:02}" for number in range(wishes.annotators)]
     seconds, busy = wishes.minutes * 60, os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        n_cases = int(seconds / THINK_SECONDS[0]) + 2  # more than anybody can read
+        # More than anybody can read
+        n_cases = int(seconds / max(wishes.think_seconds[0], LEAST_SECONDS_PER_CASE)) + 2
         site = make_soak_site(folder, readers=readers, n_cases=n_cases)
         publish_untrained(site, folder / "bundle")
-        notes = run(site, readers, folder=folder, seconds=seconds)
+        publish_untrained(site, folder / "clicks", click_label="core")
+        notes = run(
+            site, readers, folder=folder, seconds=seconds, think_seconds=wishes.think_seconds
+        )
         found = findings(site, notes)
     origins = Counter(saved["origin"] for saved in notes.saved)
     print(f"{len(readers)} annotators, {wishes.minutes:g} minutes, {os.cpu_count()} cores")
     print(f"load average at the start, without the soak: {busy:.1f}")
     print(f"labels saved: {len(notes.saved)} {dict(origins)}, {len(notes.saved) / seconds:.2f}/s")
-    for what in ("info", "proposal", "save"):
+    for what in ("info", "proposal", "click", "save"):
         times = np.array(getattr(notes, f"{what}_seconds")) * 1000
-        p50, p95 = np.percentile(times, [50, 95])
-        print(f"{what}: n {len(times)}, p50 {p50:.0f}, p95 {p95:.0f}, max {times.max():.0f} ms")
+        print(f"{what}: {described(times)}")
     for what, tenths in memory(notes).items():
         print(f"MB of the {what} in each tenth of the run:", *(f"{mb:.0f}" for mb in tenths))
     print("\n".join(found) or "nothing lost, nothing twice, the ledger verifies")

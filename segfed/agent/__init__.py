@@ -5,6 +5,7 @@ from segfed.agent.approval import approved_studies, decide
 from segfed.agent.audit import AUDIT_FILE, AuditEntry, read_audit
 from segfed.agent.personal import read_personal
 from segfed.agent.resident import ResidentAgent
+from segfed.agent.shared_history import SharedHistory, shared_history
 from segfed.agent.signing import (
     SignedManifest,
     check_signature,
@@ -20,6 +21,7 @@ __all__ = [
     "Agent",
     "AuditEntry",
     "ResidentAgent",
+    "SharedHistory",
     "SignedManifest",
     "approved_studies",
     "check_signature",
@@ -29,6 +31,7 @@ __all__ = [
     "read_owner_key",
     "read_personal",
     "read_signed",
+    "shared_history",
     "sign",
     "trust",
 ]

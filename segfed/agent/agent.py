@@ -12,10 +12,18 @@ import torch
 
 from segfed import __version__
 from segfed.agent.audit import Clock, utc_now
+from segfed.agent.budgeted import release_training, train_within_budget
+from segfed.agent.compressing import compressed
 from segfed.agent.correction import split_correction
 from segfed.agent.departures import Departures
 from segfed.agent.egress import check_egress, rounded
-from segfed.agent.jobs import store_reply, stored_progress, stored_reply, stored_training
+from segfed.agent.jobs import (
+    store_reply,
+    stored_progress,
+    stored_reply,
+    stored_residue,
+    stored_training,
+)
 from segfed.agent.masking import answer_stage, check_stage_egress, clipped_update, moved
 from segfed.agent.personal import read_personal, write_personal
 from segfed.agent.policy import check_case_count, check_request
@@ -36,6 +44,7 @@ from segfed.engine import (
 from segfed.engine.device import place
 from segfed.engine.prediction import validation_means
 from segfed.files import sha256_json
+from segfed.privacy import method_of, share_of_noise
 from segfed.protocol import STAGES, Manifest, RoundReply, RoundRequest
 from segfed.sites import LabelledCase, Site, select_labels
 
@@ -48,7 +57,13 @@ class Agent:
     """
 
     def __init__(
-        self, site: Site, manifest: Manifest, *, device: torch.device, clock: Clock = utc_now
+        self,
+        site: Site,
+        manifest: Manifest,
+        *,
+        device: torch.device,
+        clock: Clock = utc_now,
+        recipient: str | None = None,
     ) -> None:
         """Take the approved study; nothing is read yet.
 
@@ -57,11 +72,14 @@ class Agent:
             manifest: The study that the hospital approved; requests for another are refused.
             device: Where to train.
             clock: Dates the lines of the audit log.
+            recipient: Who gets the answers, for the audit log; None in a simulation.
         """
         self._site = site
         self._manifest = manifest
         self._device = device
-        self._departures = Departures(site.folder, clock)
+        self._departures = Departures(
+            site.folder, clock, recipient or f"study {manifest.study}, simulated on this machine"
+        )
         self._trainer: LocalTrainer | None = None
 
     def answer(self, request: RoundRequest) -> RoundReply:
@@ -74,8 +92,7 @@ class Agent:
             reply = self._run(request)
         except Exception as error:  # noqa: BLE001 - whatever it is, its text must not leave
             raise self._departures.failure(request, error) from None
-        self._departures.reply(request, reply)
-        return reply
+        return self._departures.reply(request, reply)
 
     def _run(self, request: RoundRequest) -> RoundReply:
         """Policy, store, work, allow-list: in this order."""
@@ -86,10 +103,18 @@ class Agent:
             check_case_count(self._site, len(self._train_labels))
         stored = stored_reply(self._jobs, request)
         work = self._train if request.verb == "train" else self._validate
-        reply = stored or rounded(work(request))
-        check_egress(reply, plan=plan, network=self._network)
+        reply, residue = (stored, None) if stored else self._compressed(work(request), request)
+        check_egress(
+            reply,
+            plan=plan,
+            network=self._network,
+            compression=self._manifest.federation.compression,
+        )
         if stored is None:
-            store_reply(self._jobs, request, reply, progress=self._progress_after(request))
+            progress = self._progress_after(request)
+            store_reply(self._jobs, request, reply, progress=progress, residue=residue)
+        if request.verb == "train":
+            release_training(self._site, self._manifest, request)
         hidden = request.verb == "train" and self._manifest.privacy.secure_aggregation
         return replace(reply, weights=b"") if hidden else reply
 
@@ -117,17 +142,15 @@ class Agent:
         )
         trainer = self._trainer_before(request.round)
         trainer.load_weights({**state, **self._personal(request.round - 1)})
-        summary = trainer.run(
-            self._manifest.steps_per_round,
-            seconds=self._manifest.seconds_per_round,
-            proximal_mu=rules.proximal_mu,
-            correction=correction,
-        )
+        if self._manifest.privacy.differential_privacy is None:
+            reply = self._freely(trainer, correction)
+        else:
+            labels = self._train_labels
+            reply = train_within_budget(
+                request, trainer, labels, site=self._site, manifest=self._manifest
+            )
         # A slow site that took fewer steps still keeps the study's place in the schedule.
         trainer.steps_done = request.round * self._manifest.steps_per_round
-        metrics = {"seconds": summary.seconds, "steps": float(summary.steps)}
-        if summary.n_cases >= self._site.settings.policy.minimum_metric_cases:
-            metrics["loss"] = summary.loss
         if rules.personal:
             write_personal(
                 self._site.folder,
@@ -136,7 +159,20 @@ class Agent:
                 layers=personal_part(trainer.weights(), self._network, rules.personal),
             )
         weights = self._clipped(to_bytes(trainer.weights()), request.weights)
-        return RoundReply(weights, summary.n_cases, metrics)
+        return replace(reply, weights=weights)
+
+    def _freely(self, trainer: LocalTrainer, correction: State | None) -> RoundReply:
+        """Train a round of a study without a privacy budget; the reply lacks its weights."""
+        summary = trainer.run(
+            self._manifest.steps_per_round,
+            seconds=self._manifest.seconds_per_round,
+            proximal_mu=self._manifest.federation.proximal_mu,
+            correction=correction,
+        )
+        metrics = {"seconds": summary.seconds, "steps": float(summary.steps)}
+        if summary.n_cases >= self._site.settings.policy.minimum_metric_cases:
+            metrics["loss"] = summary.loss
+        return RoundReply(b"", summary.n_cases, metrics)
 
     def _personal(self, round_number: int) -> State:
         """The layers that this site has of its own after a round; none where all are shared."""
@@ -147,16 +183,38 @@ class Agent:
     def _clipped(self, trained: bytes, base: bytes) -> bytes:
         """The trained weights as the study bounds them; with secure aggregation the update alone.
 
-        The update is kept, and leaves only under masks.
+        The update is kept, and leaves only under masks; with differential privacy of whole sites it
+        has its noise by then.
         """
         rules = self._manifest.privacy
         if rules.clip_norm is None:
             return trained
-        update = clipped_update(trained, base, clip_norm=rules.clip_norm)
+        noise = share_of_noise(rules)
+        update = clipped_update(trained, base, clip_norm=rules.clip_norm, noise=noise)
         return update if rules.secure_aggregation else moved(base, update)
 
+    def _compressed(
+        self, reply: RoundReply, request: RoundRequest
+    ) -> tuple[RoundReply, bytes | None]:
+        """A new reply as it leaves, and what compression took from it; the last thing done to it.
+
+        The residue is stored with the reply, and a stored reply is sent as it is: a retry takes
+        nothing from an update twice.
+        """
+        reply, method = rounded(reply), method_of(self._manifest.federation.compression)
+        if request.verb != "train" or method is None:
+            return reply, None
+        residue = stored_residue(self._jobs, before_round=request.round)
+        return compressed(reply, request.weights, method=method, residue=residue)
+
     def _validate(self, request: RoundRequest) -> RoundReply:
-        """Dice of each structure that enough validation cases define to hide the single patient."""
+        """Dice of each structure that enough validation cases define to hide the single patient.
+
+        Nothing where a whole site is the unit of differential privacy: no noise hides its scores.
+        """
+        private = self._manifest.privacy.differential_privacy
+        if private is not None and private.unit == "site":
+            return RoundReply(b"", 0, {})
         cases = self._prepared_validation
         minimum_cases = self._site.settings.policy.minimum_metric_cases
         if len(cases) < minimum_cases:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from segfed.agent.policy import check_study
 from segfed.agent.refusal import RefusedError
-from segfed.agent.signing import SignedManifest, check_signature
+from segfed.agent.signing import SignedManifest, check_signature, owner_fingerprint
 from segfed.errors import ConfigError
 from segfed.files import write_text
 from segfed.protocol import AgentErrorCode, Manifest
@@ -89,6 +89,20 @@ def approved_manifest(site_folder: Path, manifest_sha256: str) -> Manifest:
             f"was refused{f' by {last.by} on {last.at:%Y-%m-%d}' if last else ''}"
         )
     return record.signed.manifest
+
+
+def recipient_of(site_folder: Path, manifest_sha256: str) -> str:
+    """Who gets what an approved study takes from the site, in words for the audit log.
+
+    The server is not known here by a name of its own: it acts for the owner who signed the study.
+
+    Raises:
+        RefusedError: As for `approved_manifest`.
+    """
+    signed = _record_of(site_folder, manifest_sha256).signed
+    owner = check_signature(signed, site_folder)
+    key = owner_fingerprint(site_folder, owner)
+    return f"study {signed.manifest.study}, server of {owner} (key {key})"
 
 
 def approved_studies(site_folder: Path) -> tuple[Manifest, ...]:

@@ -34,9 +34,15 @@ class AuditEntry(Settings):
     sha256: str
     """Hash of the message's content."""
 
+    recipient: str | None = None
+    """The study and whose key signed it; None where nobody here approved what was asked."""
+
+    server_head: str | None = None
+    """Head of the server's own record as its request stated it; None where it stated none."""
+
     previous_hash: str
     hash: str
-    """Hash of this line's canonical JSON without this field."""
+    """Hash of this line's canonical JSON without this field and without those that are None."""
 
 
 def utc_now() -> datetime:
@@ -52,8 +58,10 @@ def append_entry(
     round_number: int,
     kind: str,
     content: bytes,
-) -> None:
-    """Record a message before it leaves; returns when the line is on disk.
+    recipient: str | None = None,
+    server_head: str | None = None,
+) -> str:
+    """Record a message before it leaves; returns the chain's new head once the line is on disk.
 
     A line that a killed process left unfinished is cut off: its message never left.
 
@@ -73,13 +81,16 @@ def append_entry(
             kind=kind,
             bytes=len(content),
             sha256=sha256_bytes(content),
+            recipient=recipient,
+            server_head=server_head,
             previous_hash=_parse(last, path).hash if last else _FIRST_HASH,
             hash="",
         )
         entry = unsigned.model_copy(update={"hash": _hash(unsigned)})
-        log.write(entry.model_dump_json().encode() + b"\n")
+        log.write(entry.model_dump_json(exclude_none=True).encode() + b"\n")
         log.flush()
         os.fsync(log.fileno())
+    return entry.hash
 
 
 def read_audit(path: Path) -> tuple[AuditEntry, ...]:
@@ -108,8 +119,8 @@ def read_audit(path: Path) -> tuple[AuditEntry, ...]:
 
 
 def _hash(entry: AuditEntry) -> str:
-    """Hash of all fields but the hash itself."""
-    return sha256_json(entry.model_dump(mode="json", exclude={"hash"}))
+    """Hash of all fields but the hash itself; an older line has fewer of them."""
+    return sha256_json(entry.model_dump(mode="json", exclude={"hash"}, exclude_none=True))
 
 
 def _parse(line: bytes, path: Path) -> AuditEntry:

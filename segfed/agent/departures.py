@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segfed.agent.audit import AUDIT_FILE, Clock, append_entry
@@ -21,14 +21,19 @@ class Departures:
 
     site_folder: Path
     clock: Clock
+    recipient: str | None = None
+    """Where to, in the words of the audit log; None as long as no approved study is known."""
 
-    def reply(self, request: RoundRequest, reply: RoundReply) -> None:
-        """Record a reply.
+    def reply(self, request: RoundRequest, reply: RoundReply) -> RoundReply:
+        """Record a reply; returns it with the head that the audit log has then.
+
+        The head is the only text that leaves, and only this function sets it.
 
         Raises:
             AgentError: If it cannot be recorded, so that it must not leave.
         """
-        self._record(request, request.verb, payload(reply))
+        head = self._record(request, request.verb, payload(reply))
+        return replace(reply, audit_head=head)
 
     def failure(self, request: RoundRequest, error: Exception) -> AgentError:
         """Explain a failure in the site's own log and record the code that leaves; returns it."""
@@ -48,16 +53,18 @@ class Departures:
             exc_info=None if isinstance(error, SegfedError) else error,
         )
 
-    def _record(self, request: RoundRequest, kind: str, content: bytes) -> None:
-        """One line in the audit log, without which nothing leaves."""
+    def _record(self, request: RoundRequest, kind: str, content: bytes) -> str:
+        """One line in the audit log, without which nothing leaves; returns the log's head."""
         try:
-            append_entry(
+            return append_entry(
                 self.site_folder / AUDIT_FILE,
                 time=self.clock(),
                 manifest_sha256=request.manifest_sha256,
                 round_number=request.round,
                 kind=kind,
                 content=content,
+                recipient=self.recipient,
+                server_head=request.server_head or None,
             )
         except (OSError, SegfedError) as error:
             self._explain(request, error)

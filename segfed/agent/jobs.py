@@ -50,7 +50,12 @@ def _whole(record: Any, path: Path) -> RoundReply | None:
 
 
 def store_reply(
-    folder: Path, request: RoundRequest, reply: RoundReply, *, progress: bytes | None
+    folder: Path,
+    request: RoundRequest,
+    reply: RoundReply,
+    *,
+    progress: bytes | None,
+    residue: bytes | None = None,
 ) -> None:
     """Keep a finished job in place of the one before; its JSON is written last and decides.
 
@@ -59,12 +64,15 @@ def store_reply(
         request: The job.
         reply: Its result.
         progress: The trainer after the job, as it writes itself; None if no job can follow.
+        residue: What compression took from the reply; None where nothing did.
     """
     stem = _stem(request)
     if reply.weights:
         write_bytes(folder / f"{stem}.safetensors", reply.weights)
     if progress is not None:
         write_bytes(folder / f"{stem}.progress", progress)
+    if residue is not None:
+        write_bytes(folder / f"{stem}.residue", residue)
     record = {
         "request": _key(request),
         "weights_sha256": sha256_bytes(reply.weights),
@@ -79,10 +87,20 @@ def store_reply(
 
 def stored_progress(folder: Path, *, before_round: int) -> bytes | None:
     """The trainer as it was after the last training round, if that came before a round."""
+    return _left_by_training(folder, before_round, suffix="progress")
+
+
+def stored_residue(folder: Path, *, before_round: int) -> bytes | None:
+    """What compression took from the last training's update, if that came before a round."""
+    return _left_by_training(folder, before_round, suffix="residue")
+
+
+def _left_by_training(folder: Path, before_round: int, *, suffix: str) -> bytes | None:
+    """A file that the last training round left, if that came before a round."""
     record = _read(folder / "train.json")
     if record is None or record["request"]["round"] >= before_round:
         return None
-    path = folder / f"train_{record['request']['round']:03d}.progress"
+    path = folder / f"train_{record['request']['round']:03d}.{suffix}"
     return path.read_bytes() if path.exists() else None
 
 

@@ -19,6 +19,8 @@ from segfed.privacy import (
     SiteSession,
     UnmaskReply,
     clip,
+    longest_update,
+    noised,
     round_context,
 )
 from segfed.protocol import AgentErrorCode, Manifest, RoundReply, RoundRequest
@@ -31,14 +33,23 @@ _REPLIES: dict[str, type[Settings]] = {
 }
 
 
-def clipped_update(trained: bytes, base: bytes, *, clip_norm: float) -> bytes:
-    """The difference of two models, shortened to a norm, as safetensors."""
+def clipped_update(trained: bytes, base: bytes, *, clip_norm: float, noise: float = 0.0) -> bytes:
+    """The difference of two models, shortened to a norm, as safetensors.
+
+    Args:
+        trained: The model after training.
+        base: The model before.
+        clip_norm: Longest that the difference may be.
+        noise: Standard deviation of what is then added to each number.
+    """
     before = from_bytes(base)
     difference = {
         name: (tensor.double() - before[name].double()).to(tensor.dtype).numpy()
         for name, tensor in from_bytes(trained).items()
     }
     clipped = clip(difference, norm=clip_norm)
+    if noise:
+        clipped = noised(clipped, std=noise)
     return to_bytes({name: torch.from_numpy(array) for name, array in clipped.items()})
 
 
@@ -80,7 +91,7 @@ def answer_stage(
             f"Round {request.round} was to be summed, but the last training here is not of that "
             "round; expected `train` before. The server may ask for it."
         )
-    by_cases = manifest.federation.weighting == "cases"
+    update = training.reply.weights if training else b""
     session = SiteSession(
         path=state,
         site=site,
@@ -88,20 +99,26 @@ def answer_stage(
             manifest.sha256, request.round, base_sha256=training.base_sha256 if training else ""
         ),
         threshold=rules.threshold,
-        clip_norm=rules.clip_norm,
-        max_count=manifest.federation.max_cases if by_cases else manifest.steps_per_round,
+        clip_norm=longest_update(rules, n_weights=_n_numbers(update)),
+        max_count=manifest.federation.max_count(steps_per_round=manifest.steps_per_round),
     )
     body = request.weights
     if request.verb == "shares":
         return RoundReply(session.share(body), 0, {})
     if request.verb == "unmask" or training is None:
         return RoundReply(session.unmask(body), 0, {})
-    update = training.reply.weights
     if request.verb == "keys":
         return RoundReply(session.begin(body, round_number=request.round, update=update), 0, {})
-    count = training.reply.n_cases if by_cases else int(training.reply.metrics["steps"])
+    count = manifest.federation.count(
+        n_cases=training.reply.n_cases, steps=training.reply.metrics["steps"]
+    )
     masked = session.mask(body, update=load(update), stored=update, count=count)
     return RoundReply(save(masked), 0, {})
+
+
+def _n_numbers(update: bytes) -> int:
+    """How many numbers an update holds; none where it is empty."""
+    return sum(array.size for array in load(update).values()) if update else 0
 
 
 def check_stage_egress(reply: RoundReply, request: RoundRequest, *, network: nn.Module) -> None:

@@ -82,6 +82,11 @@ def _forbidden(site: Site, manifest: Manifest) -> Iterator[str]:
         yield f"its policy names {', '.join(policy.studies) or 'no study'}"
     if manifest.rounds < policy.minimum_rounds:
         yield f"{manifest.rounds} rounds are fewer than the {policy.minimum_rounds} it asks for"
+    private = manifest.privacy.differential_privacy
+    if private is None and policy.maximum_epsilon is not None:
+        yield "its policy has a maximum_epsilon, and the study states no differential_privacy"
+    if private is not None and private.noise_multiplier is None:
+        yield "its differential_privacy states no noise_multiplier"
 
 
 def _check_task(site: Site, manifest: Manifest, plan: Plan) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from segfed.errors import (
+    BudgetError,
     CaseError,
     ConfigError,
     FederationError,
@@ -40,6 +41,8 @@ def code_of(error: Exception) -> AgentErrorCode:
         return AgentErrorCode.TRAINING_FAILED
     if isinstance(error, PrivacyError):
         return AgentErrorCode.STAGE_REFUSED
+    if isinstance(error, BudgetError):
+        return AgentErrorCode.BUDGET_SPENT
     if isinstance(error, ConfigError):
         return AgentErrorCode.TASK_MISMATCH
     return AgentErrorCode.INTERNAL

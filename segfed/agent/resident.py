@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 
 from segfed.agent.agent import Agent
-from segfed.agent.approval import approved_manifest
+from segfed.agent.approval import approved_manifest, recipient_of
 from segfed.agent.audit import Clock, utc_now
 from segfed.agent.departures import Departures
 from segfed.agent.policy import check_request
 from segfed.agent.rounds import take_round
+from segfed.agent.scorings import take_scoring
 from segfed.protocol import Manifest, RoundReply, RoundRequest
 from segfed.sites import Site, load_site
 
@@ -21,7 +22,7 @@ class ResidentAgent:
 
     Approval and site are read anew for every job, so that the hospital's decisions count at
     once. Cache and network stay warm while study and site are the same. The rounds of a study are
-    trained in order, each from one model.
+    trained in order, each from one model, and few models are scored in each.
     """
 
     def __init__(self, site_folder: Path, *, device: torch.device, clock: Clock = utc_now) -> None:
@@ -46,9 +47,11 @@ class ResidentAgent:
         """
         try:
             site, manifest, agent = self._study(request.manifest_sha256)
+            check_request(site, manifest, request)
             if request.verb == "train":
-                check_request(site, manifest, request)
                 take_round(self._folder, request)
+            elif request.verb == "validate":
+                take_scoring(self._folder, request)
         except Exception as error:  # noqa: BLE001 - whatever it is, its text must not leave
             raise self._departures.failure(request, error) from None
         return agent.answer(request)
@@ -59,6 +62,12 @@ class ResidentAgent:
         site = load_site(self._folder)
         if self._warm is None or self._warm[:2] != (site, manifest):
             self._warm = None  # its network's memory is needed for the next
-            agent = Agent(site, manifest, device=self._device, clock=self._clock)
+            agent = Agent(
+                site,
+                manifest,
+                device=self._device,
+                clock=self._clock,
+                recipient=recipient_of(self._folder, manifest_sha256),
+            )
             self._warm = (site, manifest, agent)
         return self._warm

@@ -25,6 +25,7 @@ from segfed.protocol import (
     RoundReply,
     RoundRequest,
     Verb,
+    is_head,
 )
 
 logger = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class JobDesk:
             n_cases=reply.n_cases,
             metrics=reply.metrics,
             weights_bytes=len(reply.weights),
+            audit_head=reply.audit_head,
         )
 
     def weights(self, job_id: str) -> bytes | None:
@@ -115,8 +117,9 @@ class JobDesk:
 def create_app(desk: JobDesk, *, largest_message_bytes: int) -> Starlette:
     """The agent as an ASGI app.
 
-    ``GET /`` greets; ``POST /v1/jobs?manifest=…&round=…&verb=…``, whose body is safetensors, begins
-    a job; ``GET /v1/jobs/<id>`` asks after it; ``GET /v1/jobs/<id>/weights`` fetches its weights.
+    ``GET /`` greets; ``POST /v1/jobs?manifest=…&round=…&verb=…&head=…``, whose body is safetensors,
+    begins a job; ``GET /v1/jobs/<id>`` asks after it; ``GET /v1/jobs/<id>/weights`` fetches its
+    weights.
     A refusal holds a code and no text. Status 409: another job runs; 413: too large.
 
     Args:
@@ -174,9 +177,10 @@ def _read_query(request: Request) -> RoundRequest | None:
     # As many digits as any study has rounds: Python would read numbers of any length.
     if verb is None or not (number.isascii() and number.isdigit() and len(number) < 10):
         return None
-    if len(manifest) != 64:
+    head = query.get("head", "")
+    if len(manifest) != 64 or (head and not is_head(head)):
         return None
-    return RoundRequest(manifest, int(number), verb, b"")
+    return RoundRequest(manifest, int(number), verb, b"", server_head=head)
 
 
 async def _read_body(request: Request, *, largest: int) -> bytes | None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from segfed.agent.refusal import RefusedError
 from segfed.errors import ConfigError
-from segfed.files import write_bytes
+from segfed.files import sha256_bytes, write_bytes
 from segfed.protocol import AgentErrorCode, Manifest
 from segfed.settings import Settings, load_json
 
@@ -108,6 +108,16 @@ def read_owner_key(path: Path) -> bytes:
         ConfigError: If it is not.
     """
     return _read_owner(path).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def owner_fingerprint(site_folder: Path, name: str) -> str:
+    """The first 16 digits of the SHA-256 of a trusted owner's raw public key.
+
+    Raises:
+        ConfigError: If the file holds no owner's public key.
+    """
+    key = _read_owner(site_folder / OWNERS_FOLDER / f"{name}.pub")
+    return sha256_bytes(key.public_bytes(Encoding.Raw, PublicFormat.Raw))[:16]
 
 
 def trust(site_folder: Path, key_file: Path, *, name: str) -> Path:

@@ -25,7 +25,7 @@ def show(
     folder: Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List every message that left for a federation's server: when, for which study, what."""
+    """List every message that left for a federation's server: when, to whom, what."""
     from segfed.agent import AUDIT_FILE, read_audit
 
     site = load_site(folder)
@@ -33,7 +33,7 @@ def show(
     if as_json:
         console.print_json([message.model_dump(mode="json") for message in messages])
         return
-    table = Table("time (UTC)", "study", "round", "message", "bytes", "sha256", box=None)
+    table = Table("time (UTC)", "manifest", "round", "message", "bytes", "sha256", "to", box=None)
     for message in messages:
         table.add_row(
             f"{message.time:%Y-%m-%d %H:%M:%S}",
@@ -42,6 +42,7 @@ def show(
             message.kind,
             f"{message.bytes:,}",
             message.sha256[:12],
+            message.recipient or "no approved study",
         )
     if messages:
         console.out.print(table, highlight=False)
@@ -58,10 +59,18 @@ def verify(
         list[str] | None,
         typer.Option("--expect", help="A hash kept from an earlier check; may be repeated."),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="RUN",
+            help="Run folder of the server, or a copy: whether both hold one history.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Recompute the chains of labels, assignments, reading events and outgoing messages."""
-    from segfed.agent import AUDIT_FILE, read_audit
+    from segfed.agent import AUDIT_FILE, read_audit, shared_history
 
     site = load_site(folder)
     ledger = site.ledger()
@@ -76,12 +85,18 @@ def verify(
             "off, or this is another site: compare it with a backup."
         )
     kept = asdict(ends) | {"messages": messages[-1].hash if messages else GENESIS}
+    shared = (
+        shared_history(messages, site=site.name, run_folder=against)
+        if against is not None
+        else None
+    )
     found = {
         "site": site.name,
         "records": len(ledger.records()),
         "assignments": len(ledger.assignments()),
         "messages": len(messages),
         "ends": kept,
+        "shared": asdict(shared) if shared else None,
     }
     if as_json:
         console.print_json(found)
@@ -94,3 +109,11 @@ def verify(
         soft_wrap=True,
         highlight=False,
     )
+    if shared:
+        console.out.print(
+            f"It shares its history with {against}: {shared.rounds} rounds, in "
+            f"{shared.heads_at_server} of which the server took down a hash of this log; "
+            f"{shared.heads_at_site} messages of this log hold a hash of the server's record.",
+            soft_wrap=True,
+            highlight=False,
+        )

@@ -82,6 +82,16 @@ def read_node_public_key(path: Path) -> bytes:
     return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b"\n"
 
 
+def node_key_pem(path: Path) -> bytes:
+    """The public key of a node in a kit, in the form in which Flower stores it.
+
+    Raises:
+        ConfigError: If the file holds anything else.
+    """
+    key = load_ssh_public_key(read_node_public_key(path))
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
 def load_or_make_authority(folder: Path, *, name: str, now: datetime) -> Authority:
     """The authority in a folder, which signs the certificates of all kits made from it.
 

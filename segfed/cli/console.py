@@ -6,8 +6,9 @@ import json
 import logging
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import (
@@ -19,11 +20,24 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from segfed.cli.log_lines import LogFormat, json_handler, tell_story
+
 out = Console()
 """Results: one summary per command, on stdout."""
 
 err = Console(stderr=True)
 """Progress bars, log lines and errors, on stderr."""
+
+MLflowStore = Annotated[
+    str | None,
+    typer.Option(
+        "--mlflow",
+        metavar="STORE",
+        help="Log to MLflow: 'local' for a file beside the run (look at it with `mlflow ui "
+        "--backend-store-uri sqlite:///RUN/mlflow.db`), 'sqlite:///FILE', or a server's address.",
+    ),
+]
+"""The option of commands that train."""
 
 
 def print_json(content: Any) -> None:
@@ -38,14 +52,14 @@ def show_warnings(warnings: Iterable[str]) -> None:
         err.print(f"[yellow]Warning:[/yellow] {warning}", highlight=False)
 
 
-def configure_logging(*, verbose: bool) -> None:
+def configure_logging(*, verbose: bool, log_format: LogFormat = "text") -> None:
     """Send log lines to stderr: the story of a run, or with ``verbose`` its shapes and timings."""
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=err, show_path=False, log_time_format="%H:%M:%S")],
-        force=True,
-    )
+    handler: logging.Handler = RichHandler(console=err, show_path=False, log_time_format="%H:%M:%S")
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    if log_format == "json":
+        handler = json_handler(sys.stderr)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    tell_story(out, log_format)
     for name in ("segfed", "federation", "transforms"):
         logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.INFO)
 

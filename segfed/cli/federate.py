@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from segfed.cli import console, federate_server, federate_site
+from segfed.cli import console, federate_server, federate_simulate, federate_site
 from segfed.cli.agent_process import run_agent
 from segfed.cli.federation_code import code_sha256
 from segfed.cli.manifest_file import read_manifest
@@ -20,6 +20,7 @@ from segfed.sites import load_site
 app = typer.Typer(no_args_is_help=True, help="Studies across hospitals.")
 federate_site.register(app)
 federate_server.register(app)
+federate_simulate.register(app)
 _Folder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
 
 

@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from segfed.cli import console
-from segfed.cli.kit import FederationSettings
+from segfed.cli.kit import KIT_FILE, FederationSettings, ServerKit, expiry_warning
+from segfed.cli.log_lines import say
 from segfed.cli.progress import submitted_studies
 from segfed.cli.status_table import follow_line, status_json, status_table
 from segfed.errors import FederationError
+from segfed.protocol import RoundRecord
 from segfed.settings import load_toml
 
 _Kit = Annotated[Path, typer.Argument(metavar="KIT", help="The server's kit.")]
@@ -55,7 +57,7 @@ def serve(kit: _Kit) -> None:
     """Run the federation's server until Ctrl-C; it lets in the kit's sites and nobody else."""
     from segfed.cli.server import serve as run_server
 
-    run_server(kit, say=_say)
+    run_server(kit, say=say)
     console.out.print("The server has stopped.")
 
 
@@ -68,6 +70,7 @@ def submit(
     detach: Annotated[
         bool, typer.Option("--detach", help="Do not wait for the end of the study.")
     ] = False,
+    mlflow: console.MLflowStore = None,
 ) -> None:
     """Start a signed study, and follow it to its end: exit code 0 means that it is finished.
 
@@ -76,17 +79,29 @@ def submit(
     from segfed.agent import read_signed
     from segfed.cli.submission import follow
     from segfed.cli.submission import submit as start
+    from segfed.study.tracking import track_federation
 
+    if detach and mlflow is not None:
+        raise typer.BadParameter(
+            "MLflow is told by who follows the study, and --detach follows none: leave out one.",
+            param_hint="--mlflow",
+        )
     signed = read_signed(study)
-    folder = start(kit, signed, resume=resume, say=_say)
+    folder = start(kit, signed, resume=resume, say=say)
     rounds = signed.manifest.rounds
-    _say(f"Study {signed.manifest.study!r} has started; its run lies in {folder.run}.")
+    say(f"Study {signed.manifest.study!r} has started; its run lies in {folder.run}.")
     if detach:
         return
+
+    def tell(record: RoundRecord) -> None:
+        say(follow_line(record, rounds=rounds))
+        log_round(record)
+
     try:
-        done = follow(kit, folder, on_round=lambda record: _say(follow_line(record, rounds=rounds)))
+        with track_federation(signed.manifest, store=mlflow, folder=folder.root) as log_round:
+            done = follow(kit, folder, on_round=tell)
     except KeyboardInterrupt:
-        _say("The study goes on without you: see `segfed federate status`.")
+        say("The study goes on without you: see `segfed federate status`.")
         raise typer.Exit(130) from None
     console.out.print(status_table(done, online=None))
 
@@ -95,7 +110,10 @@ def status(
     kit: _Kit,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show how the last submitted study goes; exit code 1 if it stopped before its end."""
+    """Show how the last submitted study goes; exit code 1 if it stopped before its end.
+
+    A certificate that expires soon is announced on stderr.
+    """
     from segfed.cli.server import online_sites
     from segfed.cli.submission import current_progress
 
@@ -110,13 +128,11 @@ def status(
         console.print_json(status_json(progress, online=online))
     else:
         console.out.print(status_table(progress, online=online))
+    settings = load_toml(kit / KIT_FILE, ServerKit, kind="server's kit")
+    if warning := expiry_warning(settings, now=datetime.now(UTC)):
+        console.show_warnings([warning])
     if progress.state == "stopped":
         raise typer.Exit(1)
-
-
-def _say(text: str) -> None:
-    """One line of the story, with the time."""
-    console.out.print(f"{datetime.now():%H:%M:%S} {text}", highlight=False, soft_wrap=True)
 
 
 def register(app: typer.Typer) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from segfed.cli import console
 from segfed.cli.kit import NODE_KEY, NODE_PUBLIC_KEY
+from segfed.cli.log_lines import say
 from segfed.files import sha256_file
 
 _Site = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
@@ -64,7 +64,7 @@ def join(
     """
     from segfed.cli.joining import join as run_site
 
-    run_site(kit, folder, socket=socket, device=device, say=_say)
+    run_site(kit, folder, socket=socket, device=device, say=say)
     console.out.print("The site has left the federation.")
 
 
@@ -75,13 +75,8 @@ def node(
     """Keep the node alone running until Ctrl-C, as a user who cannot read the site's folder."""
     from segfed.cli.joining import run_node
 
-    run_node(kit, socket=socket, say=_say)
+    run_node(kit, socket=socket, say=say)
     console.out.print("The node has left the federation.")
-
-
-def _say(text: str) -> None:
-    """One line of the story, with the time."""
-    console.out.print(f"{datetime.now():%H:%M:%S} {text}", highlight=False, soft_wrap=True)
 
 
 def register(app: typer.Typer) -> None:

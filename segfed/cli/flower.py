@@ -5,9 +5,11 @@ Later releases rename flags; segfed itself never imports Flower.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segfed.cli.certificates import node_key_pem
 from segfed.cli.federation_code import code_folder
 from segfed.errors import FederationError
 from segfed.files import write_text
@@ -22,6 +25,11 @@ from segfed.protocol import SERVER_FOLDER_VARIABLE, SOCKET_KEY
 
 REASON = "details ="
 """Begins the line of a program's log that says why its call to another one failed."""
+
+HEART_STOPPED = "in send_node_heartbeat"
+"""Stands in a node's log, as part of a traceback, once it has stopped to tell the server that it is
+there: Flower does not begin again after an answer that it did not expect, as of a server whose disk
+is full. Such a node goes on to call, and the server takes it for away until it starts anew."""
 
 _PROGRAMS = Path(sys.executable).parent
 _CONNECTION = "segfed"
@@ -146,6 +154,36 @@ def register_node(home: Path, public_key: Path) -> int:
                 "sends the new node.pub; then provision, and restart the server."
             ) from None
         raise
+
+
+def registered_node(database: Path, public_key: Path) -> int | None:
+    """The number of the node that a key was let in as; None if the server does not know the key.
+
+    Flower's commands list nodes without their keys, so this reads the database of the SuperLink,
+    which may run meanwhile.
+
+    Args:
+        database: The SuperLink's.
+        public_key: The node's, in the form of OpenSSH.
+
+    Raises:
+        FederationError: If the database cannot be read.
+    """
+    address = f"{database.resolve().as_uri()}?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
+            row = connection.execute(
+                "SELECT node_id FROM node WHERE public_key = ? AND status != ?",
+                (node_key_pem(public_key), _SENT_AWAY),
+            ).fetchone()
+    except sqlite3.Error as error:
+        raise FederationError(
+            f"The server's database {database} cannot be read ({error}); expected the list of "
+            "nodes that Flower keeps there. Stop the server, restore the file or remove it, and "
+            "start again."
+        ) from error
+    # SQLite knows no unsigned numbers: Flower stores the upper half of them as negative ones.
+    return None if row is None else int(row[0]) % 2**64
 
 
 def unregister_node(home: Path, node_id: int) -> None:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from segfed.cli import flower
 from segfed.cli.agent_process import socket_path
-from segfed.cli.kit import AUTHORITY_FILE, NODE_KEY, SiteKit, load_site_kit
+from segfed.cli.kit import (
+    AUTHORITY_FILE,
+    NODE_KEY,
+    SiteKit,
+    load_site_kit,
+    renewal_reminder,
+)
 from segfed.cli.supervisor import Program, Supervisor, only_one, until_told_to_stop
 from segfed.errors import ConfigError
 from segfed.sites import load_site
@@ -60,7 +67,7 @@ def join(
         Supervisor([agent, node], say=say) as supervisor,
     ):
         say(f"Site {site.name} joins {kit.federation} at {kit.superlink}; Ctrl-C stops it.")
-        supervisor.run()
+        supervisor.run(each_day=lambda: _remind(kit, say))
 
 
 def run_node(kit_folder: Path, *, socket: Path, say: Callable[[str], None]) -> None:
@@ -86,7 +93,7 @@ def run_node(kit_folder: Path, *, socket: Path, say: Callable[[str], None]) -> N
         Supervisor([node], say=say) as supervisor,
     ):
         say(f"The node of site {kit.site} joins {kit.federation} at {kit.superlink}.")
-        supervisor.run()
+        supervisor.run(each_day=lambda: _remind(kit, say))
 
 
 def _node(
@@ -105,7 +112,14 @@ def _node(
         flower.environment(home),
         logs / "node.log",
         reason=flower.REASON,
+        ill=flower.HEART_STOPPED,
     )
+
+
+def _remind(kit: SiteKit, say: Callable[[str], None]) -> None:
+    """Ask for a new certificate of the server in time."""
+    if reminder := renewal_reminder(kit, now=datetime.now(UTC)):
+        say(reminder)
 
 
 def _node_key(*folders: Path) -> Path:

@@ -107,9 +107,24 @@ def expiry_warning(kit: ServerKit, *, now: datetime) -> str | None:
     """What to say of a server's certificate that expires soon; None while it does not."""
     if kit.expires - now > _WARN_BEFORE:
         return None
+    expires = "expires" if kit.expires > now else "expired"
     return (
-        f"The server's certificate expires at {kit.expires:%Y-%m-%d %H:%M} UTC, and then no site "
-        "gets in: run `segfed federate provision` again, and restart the server."
+        f"The server's certificate {expires} at {kit.expires:%Y-%m-%d %H:%M} UTC; from then on no "
+        "site gets in: run `segfed federate provision` again, and restart the server."
+    )
+
+
+def renewal_reminder(kit: SiteKit, *, now: datetime) -> str | None:
+    """What a site is told once the server's certificate may expire soon; None while it does not.
+
+    A site cannot know whether the operator has renewed it since the kit was made.
+    """
+    if kit.expires - now > _WARN_BEFORE:
+        return None
+    return (
+        "The certificate that the server had when this kit was made is good until "
+        f"{kit.expires:%Y-%m-%d %H:%M} UTC: ask its operator whether `segfed federate provision` "
+        "has renewed it. This kit stays good; a new one names the new day."
     )
 
 

@@ -36,6 +36,9 @@ _SWITCHES = {
     # uvicorn would believe whatever address a local program claims to forward for.
     "FORWARDED_ALLOW_IPS": "",
     "WEB_CONCURRENCY": "1",
+    # glibc keeps a heap for each of up to 8 threads a core, and what a label or a connection left
+    # free in one is of no use to the threads of another: memory grew with every label.
+    "MALLOC_ARENA_MAX": "2",
 }
 _MOST_LOG_BYTES = 1024**2
 

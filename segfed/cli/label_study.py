@@ -79,11 +79,17 @@ def status(
     folder: _Folder,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Count a site's labels, its readers' progress, and how well they agree."""
+    """Count a site's labels, its readers' progress, and how well they agree; name broken models."""
+    from segfed.study import click_model_name, model_fault
     from segfed.study.agreement import reader_agreement, summarize_agreement
 
     site = load_site(folder)
     pairs = reader_agreement(site)
+    found = {
+        site.task.name: model_fault(site),
+        click_model_name(site.task): model_fault(site, clicks=True),
+    }
+    faults = {name: fault for name, fault in found.items() if fault}
     tables = {
         "labels": _label_counts(site),
         "readings": _reading_counts(site),
@@ -91,13 +97,18 @@ def status(
     }
     if as_json:
         known = [vars(p) | {"dice": None if math.isnan(p.dice) else p.dice} for p in pairs]
-        console.print_json({"site": site.name, "cases": len(site.cases), **tables, "pairs": known})
+        counts = {"site": site.name, "cases": len(site.cases), **tables, "pairs": known}
+        console.print_json(counts | {"model_faults": faults})
         return
     for rows in filter(None, tables.values()):
         console.out.print(_table(rows))
         console.out.print()
     n_labels = sum(row["n"] for row in tables["labels"])
     console.out.print(f"{len(site.cases)} cases, {n_labels} labels.")
+    for name, fault in faults.items():
+        console.out.print(
+            f"The published model {name!r} cannot be used: {fault}", soft_wrap=True, markup=False
+        )
 
 
 def _label_counts(site: Site) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from segfed.cli import (
     label,
     model,
     predict,
+    privacy,
     report,
     sample,
     site,
@@ -26,6 +27,7 @@ from segfed.cli import (
     train,
 )
 from segfed.cli import task as task_commands
+from segfed.cli.log_lines import LogFormat
 from segfed.errors import SegfedError
 
 app = typer.Typer(
@@ -52,6 +54,7 @@ app.command(name="report")(report.report)
 app.add_typer(model.app, name="model")
 app.command(name="predict")(predict.predict)
 app.command(name="evaluate")(evaluate.evaluate)
+app.add_typer(privacy.app, name="privacy")
 app.add_typer(audit.app, name="audit")
 
 
@@ -68,6 +71,14 @@ def _options(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Show debug messages, and the traceback of an error.")
     ] = False,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(
+            "--log-format",
+            envvar="SEGFED_LOG_FORMAT",
+            help="json: a JSON object for each line that is logged, or told by a server or site.",
+        ),
+    ] = "text",
     version: Annotated[  # noqa: ARG001  (answered by its callback)
         bool,
         typer.Option(
@@ -76,7 +87,7 @@ def _options(
     ] = False,
 ) -> None:
     context.obj = verbose
-    console.configure_logging(verbose=verbose)
+    console.configure_logging(verbose=verbose, log_format=log_format)
 
 
 def _explain(message: str) -> None:
@@ -91,6 +102,8 @@ def main() -> None:
     # Torch's threads spin while they wait for each other: where another process uses the cores
     # too, that costs ten times what it saves. Torch reads this when it is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # MONAI imports MLflow, which otherwise reports usage.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         app()
     except SegfedError as error:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from segfed.privacy import with_noise
 from segfed.protocol import Manifest
 from segfed.settings import load_json, load_toml
 from segfed.sites import load_task
@@ -17,6 +18,19 @@ class StudyFile(Manifest):
 
     plan: dict[str, Any] = Field(default_factory=dict)
     """Changes to the task's network plan, by its keys."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_regimes(cls, raw: Any) -> Any:
+        """Say why, where somebody hands over the file of a study on one machine."""
+        if isinstance(raw, dict) and "regimes" in raw:
+            raise ValueError(
+                f"regimes {raw['regimes']} are of a study on one machine: across hospitals a "
+                "study trains one federated model, and pooled training, which would bring their "
+                "images together, is refused. Remove regimes, sites and external_sites, and name "
+                "one arm and one seed"
+            )
+        return raw
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -36,4 +50,8 @@ def read_manifest(path: Path) -> Manifest:
     is_file = study.task.endswith(".toml")
     task = load_task(str(path.resolve().parent / study.task) if is_file else study.task)
     plan = make_plan(task, study.plan).model_dump(mode="json")
-    return Manifest.model_validate(study.model_dump() | {"task": task.name, "plan": plan})
+    privacy = with_noise(
+        study.privacy, rounds=study.rounds, steps_per_round=study.steps_per_round
+    ).model_dump()
+    fields = {"task": task.name, "plan": plan, "privacy": privacy}
+    return Manifest.model_validate(study.model_dump() | fields)

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from segfed.cli import console
+from segfed.errors import ConfigError
 from segfed.sites import load_site
 
 PROGRAM_FILE = "models/model.pt2"
@@ -94,3 +95,35 @@ def export(
         console.out.print(
             f"{out / name}: logits within {difference:.1g} of the network's", soft_wrap=True
         )
+
+
+@app.command("card")
+def card(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="Folder of a bundle, or of a site: its own model."),
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: the card, the weights' hash, the lineage.")
+    ] = False,
+) -> None:
+    """Print a published model's card, after a check that it belongs to the weights beside it."""
+    from segfed.engine import bundle_card, load_bundle
+    from segfed.sites.site import SITE_FILE
+    from segfed.study import current_model
+
+    if (folder / SITE_FILE).exists():
+        site = load_site(folder)
+        current = current_model(site)
+        if current is None:
+            raise ConfigError(
+                f"Site {site.name} has no published model; expected one whose card can be shown. "
+                "Publish one with `segfed model publish RUN SITE`, or name a bundle."
+            )
+        folder = current
+    model, text = load_bundle(folder), bundle_card(folder)
+    if as_json:
+        lineage = model.lineage.model_dump(mode="json")
+        console.print_json({"card": text, "sha256": model.sha256, "lineage": lineage})
+        return
+    console.out.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -48,6 +48,7 @@ def predict(
     cases = find_inputs(images, plan=loaded.plan, task=load_task(task or loaded.plan.task))
     structures = loaded.plan.structures
     table = Table("case", *(f"{name} (ml)" for name in structures), box=None, header_style="bold")
+    unusual: list[str] = []
     with console.progress_bars() as progress:
         bar = progress.add_task("predict", total=len(cases), note="")
 
@@ -65,6 +66,15 @@ def predict(
             mirror=mirror,
             resume=resume,
             on_case=advance,
+            on_drift=lambda case, words: unusual.append(f"{case.case_id}: {'; '.join(words)}."),
         )
     console.out.print(table)
+    console.show_warnings(unusual)
+    if unusual:
+        console.err.print(
+            f"{len(unusual)} of {len(cases)} images are unlike those that the model was trained "
+            "on: look at their labels before you use them."
+        )
+    if loaded.lineage.inputs is None:
+        console.show_warnings(["the model does not say what it was trained on: nothing compared."])
     console.out.print(f"Labels: {out}", soft_wrap=True)

@@ -34,7 +34,7 @@ class StudyProgress:
 
     best_round: int | None
     problem: str
-    """Why the server's process failed; empty where it did not say."""
+    """Why the server's process failed, or ended the run early; empty where it did not say."""
 
     @property
     def seconds_left(self) -> float | None:
@@ -68,7 +68,7 @@ def read_progress(folder: StudyFolder) -> StudyProgress:
         sites=job.sites,
         answered=None if job.manifest.privacy.secure_aggregation else _answered(folder),
         best_round=state.best_round if state else None,
-        problem=_read(folder.problem),
+        problem=_read(folder.problem) or (state.ended if state else ""),
     )
 
 

@@ -62,7 +62,7 @@ def serve(kit_folder: Path, *, say: Callable[[str], None]) -> None:
                     certificate=kit_folder / "server.crt",
                     key=kit_folder / "server.key",
                 ),
-                database=(kit_folder / "superlink.db").resolve(),
+                database=_database(kit_folder).resolve(),
                 fleet=f"{kit.bind}:{kit.port}",
                 control_port=control_port,
                 appio_port=flower.free_port(),
@@ -74,9 +74,7 @@ def serve(kit_folder: Path, *, say: Callable[[str], None]) -> None:
             _await_server(home, supervisor, log=log)
             sites = register_sites(kit_folder, kit, say=say)
             say(f"The server listens at {kit.bind}:{kit.port} for {', '.join(sorted(sites))}.")
-            if warning := expiry_warning(kit, now=datetime.now(UTC)):
-                say(warning)
-            supervisor.run()
+            supervisor.run(each_day=lambda: _say_expiry(kit, say))
 
 
 def register_sites(
@@ -85,7 +83,8 @@ def register_sites(
     """Let in the sites of the kit as they are now, and nobody else; returns their nodes' numbers.
 
     A site with a new key gets a new node; a key or site that is no longer in the kit is sent away.
-    One whose key the server refuses is left out: the others need not wait for it.
+    One that was let in before this process could write it down keeps its node. One whose key the
+    server refuses is left out: the others need not wait for it.
 
     Args:
         kit_folder: The server's kit.
@@ -107,11 +106,15 @@ def register_sites(
             del registered[site]
             _write_registry(path, registered)
     for site in sorted(wanted.keys() - registered.keys()):
+        key_file = _key_file(kit_folder, site).resolve()
         try:
-            node_id = flower.register_node(home, _key_file(kit_folder, site).resolve())
+            node_id = flower.register_node(home, key_file)
         except flower.KeyRefusedError as error:
-            say(f"Site {site} is left out. {error}")
-            continue
+            known_node = flower.registered_node(_database(kit_folder), key_file)
+            if known_node is None:
+                say(f"Site {site} is left out. {error}")
+                continue
+            node_id = known_node
         registered[site] = Registration(node_id=node_id, public_key=wanted[site])
         _write_registry(path, registered)
     return {site: entry.node_id for site, entry in registered.items()}
@@ -140,6 +143,12 @@ def flower_home(kit_folder: Path) -> Path:
     return kit_folder / "flower"
 
 
+def _say_expiry(kit: ServerKit, say: Callable[[str], None]) -> None:
+    """A certificate that expires soon is announced, also to a server that runs for months."""
+    if warning := expiry_warning(kit, now=datetime.now(UTC)):
+        say(warning)
+
+
 def _await_server(home: Path, supervisor: Supervisor, *, log: Path) -> None:
     """Wait until the server answers."""
     end = time.monotonic() + _START_SECONDS
@@ -156,6 +165,11 @@ def _await_server(home: Path, supervisor: Supervisor, *, log: Path) -> None:
             time.sleep(_PAUSE_SECONDS)
         else:
             return
+
+
+def _database(kit_folder: Path) -> Path:
+    """Where Flower remembers nodes and messages."""
+    return kit_folder / "superlink.db"
 
 
 def _key_file(kit_folder: Path, site: str) -> Path:

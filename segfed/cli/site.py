@@ -11,7 +11,7 @@ from typing import Annotated, get_args
 import typer
 from rich.table import Table
 
-from segfed.cli import console, planning
+from segfed.cli import console, home_scores, planning, site_overlap
 from segfed.protocol import Split
 from segfed.settings import validated
 from segfed.sites import Site, SiteSettings, create_site, load_site
@@ -126,6 +126,9 @@ def check(
 
 app.command("fingerprint")(planning.fingerprint)
 app.command("plan")(planning.plan)
+app.command("marks")(site_overlap.marks)
+app.command("overlap")(site_overlap.overlap)
+app.command("score")(home_scores.score)
 
 
 def _parse_sites(text: str) -> Mapping[str, int | None]:

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from segfed.cli import console
+from segfed.cli import console, home_scores
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Compare label arms (manual, assisted) and regimes (local, pooled, ensemble, federated).",
 )
+
+app.command("combine")(home_scores.combine)
 
 
 @app.command("run")
@@ -44,6 +46,7 @@ def run(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print report.json; with --dry-run, the plan.")
     ] = False,
+    mlflow: console.MLflowStore = None,
 ) -> None:
     """Train, score and report a study; what an earlier run finished is kept."""
     from segfed.cli.launch import launch_federation
@@ -51,6 +54,7 @@ def run(
     from segfed.cli.study_progress import StudyProgress
     from segfed.report import summary_table, write_report
     from segfed.study import load_study, plan_study, run_study
+    from segfed.study.tracking import to_both, track_study
 
     settings = load_study(study)
     folder = out or Path("runs") / settings.name
@@ -68,22 +72,26 @@ def run(
             console.out.print(plan_table(plan))
         console.show_warnings(plan.warnings)
         return
-    with console.progress_bars() as progress:
-        run_study(
-            settings,
-            out=folder,
-            launch_federation=launch_federation,
-            on_event=StudyProgress(progress),
-            workers=workers,
-            only=only or (),
-        )
-    if settings.train_split == "warmup":
-        console.out.print(
-            f"Trained to propose, and not scored. Publish it: segfed model publish {folder} SITE",
-            soft_wrap=True,
-        )
-        return
-    report = write_report(folder)
+    with track_study(settings, store=mlflow, folder=folder) as tracker:
+        with console.progress_bars() as progress:
+            run_study(
+                settings,
+                out=folder,
+                launch_federation=launch_federation,
+                on_event=to_both(StudyProgress(progress), tracker),
+                workers=workers,
+                only=only or (),
+            )
+        if settings.train_split == "warmup":
+            console.out.print(
+                f"Trained to propose, and not scored. Publish it: segfed model publish {folder} "
+                "SITE",
+                soft_wrap=True,
+            )
+            return
+        report = write_report(folder)
+        if tracker is not None:
+            tracker.add_report(report, folder)
     if as_json:
         console.print_json(report)
         return

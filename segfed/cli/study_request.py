@@ -9,9 +9,11 @@ from typing import get_args
 from rich.table import Table
 from rich.text import Text
 
+from segfed.dp_rules import statement
 from segfed.files import sha256_json
+from segfed.privacy import Mechanism, spent_epsilon
 from segfed.protocol import Arm, Manifest
-from segfed.rules import PrivacyRules
+from segfed.rules import FederationRules, PrivacyRules
 from segfed.sites import Site
 
 _SHOWN = {"study", "task", "arm", "train_split", "rounds", "steps_per_round", "bundle_sha256"}
@@ -41,13 +43,9 @@ def _rows(site: Site, manifest: Manifest, *, signed_by: str | None) -> Iterator[
     yield "task", f"{manifest.task} (this site: {site.task.name})"
     yield "labels", _labels(site, manifest)
     yield "rounds", f"{manifest.rounds} of {manifest.steps_per_round} optimizer steps each"
-    yield (
-        "leaves the site",
-        (
-            "numbers of training and validation cases, steps, seconds, loss, mean Dice of each "
-            f"structure, and {_departing(manifest.privacy)}"
-        ),
-    )
+    numbers, weights = _numbers(manifest.privacy), _departing(manifest.privacy)
+    yield "leaves the site", f"{numbers}, and {weights}{_compressed(manifest.federation)}"
+    yield from _promises(manifest)
     yield "code (declared)", manifest.bundle_sha256 or "not stated"
     content = manifest.model_dump(mode="json")
     plan = content.pop("plan")
@@ -58,8 +56,26 @@ def _rows(site: Site, manifest: Manifest, *, signed_by: str | None) -> Iterator[
         yield f"  {name.replace('_', ' ')}", json.dumps(value)
 
 
+def _numbers(rules: PrivacyRules) -> str:
+    """Which numbers leave beside the weights."""
+    private = rules.differential_privacy
+    if private is None:
+        return (
+            "numbers of training and validation cases, steps, seconds, loss, mean Dice of each "
+            "structure"
+        )
+    if private.unit == "patient":
+        return (
+            "numbers of training patients and validation cases, steps, what is spent of the "
+            "privacy budget, mean Dice of each structure over validation cases (without noise)"
+        )
+    return "steps and what is spent of the privacy budget"
+
+
 def _departing(rules: PrivacyRules) -> str:
     """In what form the trained weights leave."""
+    if rules.differential_privacy is not None:
+        return _departing_noised(rules)
     if rules.secure_aggregation:
         return (
             f"the change of the weights, clipped to the norm {rules.clip_norm:g} and masked: the "
@@ -71,6 +87,39 @@ def _departing(rules: PrivacyRules) -> str:
             "masked"
         )
     return "weights: as trained, neither clipped nor noised nor masked"
+
+
+def _compressed(rules: FederationRules) -> str:
+    """What is rounded off before the weights leave."""
+    if rules.compression == "none":
+        return ""
+    return f"; what travels is their change, rounded to {rules.compression}"
+
+
+def _departing_noised(rules: PrivacyRules) -> str:
+    """The same with differential privacy."""
+    clipped = "" if rules.clip_norm is None else f", clipped to the norm {rules.clip_norm:g}"
+    if rules.secure_aggregation:
+        return (
+            f"the change of the weights{clipped}, noised and masked: the server sees the sum over "
+            f"at least {rules.threshold} sites"
+        )
+    return f"weights: noised{clipped}, not masked"
+
+
+def _promises(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """The differential privacy of a study, as planned and as budgeted."""
+    rules = manifest.privacy.differential_privacy
+    if rules is None or rules.noise_multiplier is None:
+        return
+    steps = rules.planned_steps(rounds=manifest.rounds, steps_per_round=manifest.steps_per_round)
+    plan = Mechanism(rules.noise_multiplier, rules.sampling_rate, steps)
+    planned = spent_epsilon([plan], delta=rules.delta)
+    yield "differential privacy", " ".join(statement(rules, epsilon=planned))
+    yield (
+        "privacy budget",
+        f"epsilon {rules.epsilon:g}: a round that would spend more is refused here",
+    )
 
 
 def _labels(site: Site, manifest: Manifest) -> str:

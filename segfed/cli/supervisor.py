@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from rich.text import Text
 
@@ -21,6 +22,7 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0
 # A program that ran so long had started well: what ended it is new.
 _WELL_SECONDS = 60.0
 _LOOK_SECONDS = 0.25
+_DAY_SECONDS = 86_400.0
 _GRACE_SECONDS = 15.0
 _LAST_BYTES, _LONGEST_WORDS = 8192, 300
 
@@ -36,6 +38,9 @@ class Program:
     reason: str = ""
     """Begins the line of the log that says why it ended, if there is a better one than the last."""
 
+    ill: str = ""
+    """Stands in the log once the program no longer works, though it goes on; it is killed then."""
+
 
 @dataclass
 class _Running:
@@ -48,14 +53,18 @@ class _Running:
     logged: int = 0
     """Bytes in the log when it was started."""
 
+    looked: int = 0
+    """Bytes of the log in which nothing was found of an illness."""
+
     pauses: Iterator[float] = field(default_factory=lambda: _pauses())
 
 
 class Supervisor:
     """Keeps programs running, in the order given, until it is left; stops them in reverse order.
 
-    A program that ends is started again, at first at once and then after ever longer pauses: a
-    node that comes back too soon is refused by its server for a while.
+    A program that ends, or says that it no longer works, is started again, at first at once and
+    then after ever longer pauses: a node that comes back too soon is refused by its server for a
+    while.
     """
 
     def __init__(self, programs: Sequence[Program], *, say: Callable[[str], None]) -> None:
@@ -84,14 +93,25 @@ class Supervisor:
         """Start what has ended, or is due."""
         for running in self._running:
             process = running.process
+            if process is not None and process.poll() is None and _is_ill(running):
+                _kill_group(process)
+                process.wait()
             if process is not None and process.poll() is not None:
                 self._ended(running, process)
             if running.process is None and time.monotonic() >= running.due:
                 self._start(running)
 
-    def run(self) -> None:
-        """Look again and again; never returns."""
+    def run(self, *, each_day: Callable[[], None]) -> NoReturn:
+        """Look again and again.
+
+        Args:
+            each_day: Called at once, and every 24 hours from then on.
+        """
+        due = time.monotonic()
         while True:
+            if time.monotonic() >= due:
+                each_day()
+                due += _DAY_SECONDS
             self.look()
             time.sleep(_LOOK_SECONDS)
 
@@ -99,7 +119,7 @@ class Supervisor:
         program = running.program
         program.log.parent.mkdir(parents=True, exist_ok=True)
         with program.log.open("ab") as log:
-            running.logged = log.tell()
+            running.logged = running.looked = log.tell()
             # A session of its own: Ctrl-C reaches the supervisor alone, which stops one by one.
             running.process = subprocess.Popen(
                 program.command,
@@ -179,6 +199,20 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     """End what a program left behind."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _is_ill(running: _Running) -> bool:
+    """Whether the log, as far as it is new, tells of an illness."""
+    program = running.program
+    if not program.ill or not program.log.exists():
+        return False
+    with program.log.open("rb") as handle:
+        handle.seek(running.looked)
+        content = handle.read()
+    sign = program.ill.encode()
+    # Half of the sign may be there, and the other half follow.
+    running.looked += max(0, len(content) - len(sign))
+    return sign in content
 
 
 def _last_words(program: Program, *, since: int) -> str:

@@ -1,6 +1,13 @@
 """Training and prediction of a 3D UNet: plan, network, weights, cache, training, bundle."""
 
-from segfed.engine.bundle import Lineage, Model, bundle_plan, load_bundle, write_bundle
+from segfed.engine.bundle import (
+    Lineage,
+    Model,
+    bundle_card,
+    bundle_plan,
+    load_bundle,
+    write_bundle,
+)
 from segfed.engine.cache import PreparedCase, prepare
 from segfed.engine.clicks import Clicks, with_click_inputs
 from segfed.engine.device import select_device
@@ -42,6 +49,7 @@ __all__ = [
     "TrainSummary",
     "UNet",
     "build_network",
+    "bundle_card",
     "bundle_plan",
     "check_weights",
     "copy_state",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segfed.engine.bundle_configs import inference, metadata
+from segfed.engine.drift import InputRange
 from segfed.engine.network import UNet, build_network
 from segfed.engine.plan import Plan, read_plan
 from segfed.engine.weights import State, check_weights, read_weights, write_weights
@@ -44,6 +45,9 @@ class Lineage(Settings):
 
     parent: str | None = None
     """SHA-256 of the weights that training started from, where it was not from random ones."""
+
+    inputs: InputRange | None = None
+    """What its training images look like; None in models of a version that did not say."""
 
     def saw(self, image_sha256: str) -> bool:
         """Whether an image was among those that the model learned from."""
@@ -116,6 +120,21 @@ def load_bundle(folder: Path) -> Model:
     check_weights(state, network, source=str(folder / WEIGHTS))
     network.load_state_dict(state)
     return Model(plan, network.eval(), sha256, lineage)
+
+
+def bundle_card(folder: Path) -> str:
+    """The model card in a bundle, in Markdown.
+
+    Raises:
+        WeightsError: If it is missing.
+    """
+    try:
+        return (folder / CARD).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"{folder} has no {CARD}; expected the card that `segfed model publish` writes. "
+            "Publish or copy the bundle again."
+        ) from error
 
 
 def bundle_plan(folder: Path) -> Plan:

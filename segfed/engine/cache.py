@@ -36,7 +36,8 @@ class PreparedCase:
     """Shape (I, J, K)."""
 
     positions: NDArray[np.int32]
-    """Shape (N, 4): label value and index I, J, K of a sample of the voxels of each structure."""
+    """Shape (N, 4): label value and index I, J, K of a sample of the voxels of each structure,
+    sorted by value."""
 
 
 def prepare(
@@ -128,7 +129,8 @@ def label_positions(label: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Evenly spread voxels of every structure in a label.
 
     Returns:
-        Shape (N, 4), a label value and an index I, J, K a row; empty where nothing is labelled.
+        Shape (N, 4), a label value and an index I, J, K a row, sorted by value; empty where nothing
+        is labelled.
     """
     rows = [np.zeros((0, 4), dtype=np.int32)]
     for value in np.unique(label[label > 0]):

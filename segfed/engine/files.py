@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from segfed.engine.bundle import Model
+from segfed.engine.drift import drift, image_features
 from segfed.engine.plan import Plan
 from segfed.engine.prediction import predict_label
 from segfed.errors import CaseError, ConfigError
@@ -72,6 +74,7 @@ def predict_files(
     mirror: bool = False,
     resume: bool = False,
     on_case: Callable[[Input, Volume], None] | None = None,
+    on_drift: Callable[[Input, tuple[str, ...]], None] | None = None,
 ) -> None:
     """Write a label for each case, on the case's own grid, as ``<out>/<case>.nii.gz``.
 
@@ -85,6 +88,8 @@ def predict_files(
         mirror: Also predict mirrored, along the axes that were mirrored in training.
         resume: Keep labels that are newer than ``prediction.json`` and all images of their case.
         on_case: Called with each case and its label once that is written, or kept.
+        on_drift: Called with each predicted case that is unlike those that the model was trained
+            on, and in words how; see `drift`.
 
     Raises:
         VolumeError: If an image cannot be read.
@@ -103,15 +108,30 @@ def predict_files(
             label = read_label(path)
         else:
             volume = read_channels(case.channels)
+            unusual: list[str] = []
             label = predict_label(
-                [model.network], model.plan, volume, device=device, mirror_axes=axes
+                [model.network],
+                model.plan,
+                volume,
+                device=device,
+                mirror_axes=axes,
+                on_prepared=partial(_note_drift, unusual, model, volume),
             )
+            if on_drift and unusual:
+                on_drift(case, tuple(unusual))
             if not has_begun:
                 write_json(record, settings)
                 has_begun = True
             write_label(label, path)
         if on_case:
             on_case(case, label)
+
+
+def _note_drift(unusual: list[str], model: Model, volume: Volume, image: torch.Tensor) -> None:
+    """Add in words how an image is unlike those of a model's training."""
+    if model.lineage.inputs is not None:
+        features = image_features(image.numpy(), grid=volume.grid, plan=model.plan)
+        unusual += drift(model.lineage.inputs, features)
 
 
 def _check_same(record: Path, settings: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import torch
-from torch.nn.functional import nll_loss, one_hot
 
 
 def segmentation_loss(
@@ -24,21 +23,25 @@ def segmentation_loss(
         label: Shape (B, I, J, K), int64.
         structures: Label values of each structure.
     """
-    log_probability = logits.float().log_softmax(dim=1)
     n_classes = logits.shape[1]
-    truth = one_hot(label, n_classes).movedim(-1, 1).to(log_probability)
+    # One row a class, (K, voxels), whatever the layout was: this is all that the time goes into.
+    rows = torch.stack([logits[:, value].flatten() for value in range(n_classes)])
+    log_probability = rows.float().log_softmax(dim=0)
+    values = torch.arange(n_classes, device=label.device)
+    truth = (label.flatten() == values[:, None]).to(log_probability)
+    cross_entropy = -(truth * log_probability).sum() / label.numel()
     # Probability mass of class k on the voxels whose label is l: holds all that Dice needs.
-    confusion = torch.einsum("bkv,blv->kl", log_probability.exp().flatten(2), truth.flatten(2))
+    confusion = log_probability.exp() @ truth.T
     belongs = torch.zeros(len(structures), n_classes, device=label.device)
-    for row, values in zip(belongs, structures, strict=True):
-        row[list(values)] = 1
+    for row, members in zip(belongs, structures, strict=True):
+        row[list(members)] = 1
     overlap = torch.einsum("sk,kl,sl->s", belongs, confusion, belongs)
     predicted, reference = belongs @ confusion.sum(dim=1), belongs @ confusion.sum(dim=0)
     dice = 2 * overlap / (predicted + reference).clamp(min=1e-6)
     # References are sums of probabilities over voxels: 0, or about 1 and more.
     present = (reference > 0.5).float()
     mean_dice = (dice * present).sum() / present.sum().clamp(min=1)
-    return nll_loss(log_probability, label) + present.amax() * (1 - mean_dice)
+    return cross_entropy + present.amax() * (1 - mean_dice)
 
 
 def loss_at_scales(

@@ -10,7 +10,7 @@ import torch
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 
-from segfed.engine.blocks import SLOPE, build_level
+from segfed.engine.blocks import SLOPE, Head, Upsample, build_level
 from segfed.engine.plan import Plan
 
 
@@ -69,8 +69,7 @@ class UNet(nn.Module):
             )
         )
         self.upsample = nn.ModuleList(
-            nn.ConvTranspose3d(coarse, fine, kernel_size=step, stride=step)
-            for (fine, coarse), step in zip(pairs, steps, strict=True)
+            Upsample(coarse, fine, step) for (fine, coarse), step in zip(pairs, steps, strict=True)
         )
         self.decoder = nn.ModuleList(
             level(2 * fine, fine, kernel=side, stride=(1, 1, 1))
@@ -78,7 +77,7 @@ class UNet(nn.Module):
         )
         n_heads = max(1, len(pairs) - 1) if deep_supervision else 1
         self.heads = nn.ModuleList(
-            nn.Conv3d(width, out_channels * block, kernel_size=1) for width in features[:n_heads]
+            Head(width, out_channels * block) for width in features[:n_heads]
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

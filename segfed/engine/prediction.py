@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ def predict_label(
     *,
     device: torch.device,
     mirror_axes: Axes = (),
+    on_prepared: Callable[[torch.Tensor], None] = lambda _image: None,
 ) -> Volume:
     """The label of an image, on the image's own grid.
 
@@ -44,6 +45,7 @@ def predict_label(
         device: Where to compute; the networks are moved there.
         mirror_axes: RAS axes; the image is predicted mirrored along every combination of them,
             too, and averaged. Twice the time for each axis.
+        on_prepared: Called with the image as the network sees it, (C, I, J, K).
 
     Returns:
         uint8, shape (1, I, J, K).
@@ -53,6 +55,7 @@ def predict_label(
     """
     data = prepared_image(plan, volume)
     image = data.as_tensor()
+    on_prepared(image)
     box = content_box(image)
     if box is None:
         return Volume(np.zeros((1, *volume.grid.shape), dtype=np.uint8), volume.grid)

@@ -54,9 +54,12 @@ def _draw_corner(
     corner = rng.integers(lowest, highest, endpoint=True, dtype=np.int64)
     if not labelled or len(case.positions) == 0:
         return corner
-    value = rng.choice(np.unique(case.positions[:, 0]))
-    candidates = case.positions[case.positions[:, 0] == value, 1:]
-    centred = candidates[rng.integers(len(candidates))] - np.array(patch_voxels) // 2
+    # The rows are sorted by value: those of each begin where it first occurs.
+    starts = np.flatnonzero(np.diff(case.positions[:, 0], prepend=-1))
+    value = rng.choice(len(starts))
+    end = starts[value + 1] if value + 1 < len(starts) else len(case.positions)
+    row = case.positions[starts[value] + rng.integers(end - starts[value])]
+    centred = row[1:] - np.array(patch_voxels) // 2
     # Where the case is smaller than the patch, every position shows all of it: keep the draw.
     return np.where(slack > 0, np.clip(centred, lowest, highest), corner)
 

@@ -14,7 +14,7 @@ import torch
 
 from segfed.engine.batches import Patches, draw_patches, training_batch
 from segfed.engine.cache import PreparedCase
-from segfed.engine.device import enough_memory, place
+from segfed.engine.device import enough_memory, place, reused_memory
 from segfed.engine.gradients import BatchGradients
 from segfed.engine.network import UNet
 from segfed.engine.optimizer import load_optimizer, make_optimizer, optimizer_tensors
@@ -177,7 +177,7 @@ class LocalTrainer:
             torch.cuda.reset_peak_memory_stats(self.device)
         steering = Steering(self.network, mu=proximal_mu, correction=correction)
         losses: list[float] = []
-        with ThreadPoolExecutor(max_workers=1) as ahead:
+        with reused_memory(self.device), ThreadPoolExecutor(max_workers=1) as ahead:
             # What a step draws depends on its number alone, not on when it is drawn.
             drawn = ahead.submit(self._draw, self.steps_done)
             for _ in range(steps):
@@ -207,9 +207,7 @@ class LocalTrainer:
 
     def _step(self, patches: Patches, steering: Steering) -> float:
         """One optimizer step; returns its loss."""
-        rate = self.plan.learning_rate * schedule(self.steps_done, self.total_steps)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        rate = self._set_rate()
         with enough_memory(self.device, otherwise=_ADVICE):
             images, labels = training_batch(patches, self.plan, self.network, device=self.device)
             value = self._gradients.take(images, labels)
@@ -224,6 +222,19 @@ class LocalTrainer:
         self._optimizer.step()
         steering.after_step(rate)
         return value
+
+    def follow_gradients(self) -> None:
+        """One optimizer step along the gradients that the weights have, taken as they are."""
+        self._set_rate()
+        self._optimizer.step()
+        self.steps_done += 1
+
+    def _set_rate(self) -> float:
+        """Give the optimizer the learning rate of the next step; returns it."""
+        rate = self.plan.learning_rate * schedule(self.steps_done, self.total_steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        return rate
 
     def _draw(self, step: int) -> Patches:
         """The patches of a step; read ahead by another thread."""

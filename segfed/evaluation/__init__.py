@@ -16,6 +16,7 @@ from segfed.evaluation.federated import (
     worst_site,
 )
 from segfed.evaluation.folders import Evaluation, evaluate_folders, write_evaluation
+from segfed.evaluation.forgetting import Forgetting, forgetting
 from segfed.evaluation.lesions import LesionRule, LesionScores, score_lesions
 from segfed.evaluation.masks import structure_mask
 from segfed.evaluation.overlap import dice, sensitivity, volume_difference_mm3
@@ -29,6 +30,8 @@ from segfed.evaluation.profiles import DEFINITIONS, PROFILES, Profile, find_prof
 from segfed.evaluation.ranking import KitsScore, kits_score, rank_models
 from segfed.evaluation.scorecard import Score, score_case, score_labels
 from segfed.evaluation.statistics import (
+    MINIMUM_PAIRED,
+    MINIMUM_SCORED,
     MINIMUM_SEEDS,
     Estimate,
     SiteValues,
@@ -40,15 +43,19 @@ from segfed.evaluation.statistics import (
 )
 from segfed.evaluation.summary import describe, summarize, write_scores
 from segfed.evaluation.surface import SurfaceDistances, hd95_mm, surface_dice, surface_distances
+from segfed.evaluation.timing import TimeRatio, Timing, time_ratio
 
 __all__ = [
     "DEFINITIONS",
+    "MINIMUM_PAIRED",
+    "MINIMUM_SCORED",
     "MINIMUM_SEEDS",
     "PROFILES",
     "Cell",
     "Effort",
     "Estimate",
     "Evaluation",
+    "Forgetting",
     "Gain",
     "GapShare",
     "KitsScore",
@@ -60,6 +67,8 @@ __all__ = [
     "Score",
     "SiteValues",
     "SurfaceDistances",
+    "TimeRatio",
+    "Timing",
     "added_path_length",
     "anchoring_gap",
     "average_models",
@@ -68,6 +77,7 @@ __all__ = [
     "dice",
     "evaluate_folders",
     "find_profile",
+    "forgetting",
     "gain",
     "gap_share",
     "generalizability",
@@ -92,6 +102,7 @@ __all__ = [
     "surface_dice",
     "surface_distances",
     "these_sites",
+    "time_ratio",
     "train_test_matrix",
     "volume_difference_mm3",
     "wilcoxon_holm",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from segfed.evaluation.paired import paired_differences
 from segfed.evaluation.statistics import (
     MINIMUM_CASES,
+    MINIMUM_PAIRED,
     CaseMeans,
     SiteValues,
     finite_mean,
@@ -140,7 +141,9 @@ def gap_share(
     gap, closed = _on_common_cases(
         paired_differences(local, pooled), paired_differences(local, federated)
     )
-    estimate = these_sites(gap, seed=seed, n_bootstrap=n_bootstrap, level=level)
+    estimate = these_sites(
+        gap, seed=seed, n_bootstrap=n_bootstrap, level=level, minimum_cases=MINIMUM_PAIRED
+    )
     if estimate.mean is None or estimate.ci_low is None or estimate.ci_high is None:
         return GapShare(None, None, None, reason=f"the gap has no interval: {estimate.reason}")
     if estimate.ci_low <= 0 <= estimate.ci_high:

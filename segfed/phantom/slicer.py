@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -148,14 +148,7 @@ class SlicerClient:
         """
         if self._task.name not in info["models"]:
             return None
-        wishes = {"result_extension": ".nrrd", "result_dtype": "uint8"}
-        params = json.dumps(wishes | {"client_id": self._client_id})
-        answer = self._http.post(
-            f"/infer/{self._task.name}",
-            params={"image": case_id},
-            files={"params": (None, params)},
-        )
-        parts = _parts(_checked(answer))
+        parts = self._infer(self._task.name, case_id)
         label = _read(parts["image"])
         check_same_grid(
             label.grid, grid, name=f"proposal for case {case_id}", reference="served image"
@@ -172,6 +165,33 @@ class SlicerClient:
             value: self._task.labels[name] for value, name in zip(found, ordered, strict=True)
         }
         return _renumbered(label.data[0], values)
+
+    def click(
+        self, info: Mapping[str, Any], case_id: str, voxels: Sequence[tuple[int, int, int]]
+    ) -> NDArray[np.uint8] | None:
+        """One structure (I, J, K) as the model for clicks draws it, in the task's value.
+
+        Args:
+            info: What the server offers.
+            case_id: A case.
+            voxels: All points on the structure so far, indices I, J, K of the image.
+
+        Returns:
+            None if the server offers no model for clicks.
+
+        Raises:
+            ServerError: If the server refuses.
+        """
+        models = info["models"].items()
+        found = next(((name, model) for name, model in models if model["type"] == "deepgrow"), None)
+        if found is None:
+            return None
+        name, model = found
+        (structure,) = model["labels"]
+        points = {"foreground": [list(voxel) for voxel in voxels], "background": []}
+        parts = self._infer(name, case_id, **points, label=structure)
+        value = self._task.labels[structure]
+        return np.where(_read(parts["image"]).data[0], value, 0).astype(np.uint8)
 
     def save(self, info: Mapping[str, Any], case_id: str, label: Volume) -> dict[str, Any]:
         """Submit a label in the task's values; returns what Slicer would show.
@@ -200,6 +220,15 @@ class SlicerClient:
         )
         saved: dict[str, Any] = _checked(answer).json()
         return saved
+
+    def _infer(self, model: str, case_id: str, **wishes: object) -> dict[str, bytes]:
+        """What a model makes of a case: the parts of the answer, ``params`` and ``image``."""
+        always = {"result_extension": ".nrrd", "result_dtype": "uint8"}
+        params = json.dumps(always | wishes | {"client_id": self._client_id})
+        answer = self._http.post(
+            f"/infer/{model}", params={"image": case_id}, files={"params": (None, params)}
+        )
+        return _parts(_checked(answer))
 
 
 def _renumbered(label: NDArray[Any], values: Mapping[int, int]) -> NDArray[np.uint8]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from segfed.errors import ConfigError
-from segfed.evaluation import DEFINITIONS, site_means, worst_site
+from segfed.evaluation import DEFINITIONS, MINIMUM_PAIRED, site_means, worst_site
+from segfed.report.agreement import summarize_agreement
 from segfed.report.anchoring import summarize_anchoring
 from segfed.report.card import build_card
 from segfed.report.cases import list_cases
@@ -15,6 +16,7 @@ from segfed.report.comparison import compare_arms
 from segfed.report.effort import summarize_effort
 from segfed.report.federation import build_matrix, federated_gain, federation_costs
 from segfed.report.finding import data_statement, describe_finding, report_warnings
+from segfed.report.leakage import summarize_attacks
 from segfed.report.separation import image_separation
 from segfed.report.values import (
     DISTANCE_RANGE_MM,
@@ -24,6 +26,7 @@ from segfed.report.values import (
     estimate,
 )
 from segfed.study.records import (
+    AGREEMENT_FILE,
     ANCHORING_FILE,
     LABELS_FILE,
     METRICS,
@@ -31,6 +34,7 @@ from segfed.study.records import (
     ModelRecord,
     StudyModel,
     StudyRecord,
+    read_agreement,
     read_anchoring,
     read_labels,
     read_scores,
@@ -95,12 +99,16 @@ def build_report(run_folder: Path) -> dict[str, Any]:
             for arm in arms
         },
         "comparison": compare_arms(scores, labels, study.settings.evaluation),
-        "effort": summarize_effort(labels, n_bootstrap=n_bootstrap),
+        "effort": summarize_effort(labels),
+        "agreement": summarize_agreement(
+            read_agreement(run_folder / AGREEMENT_FILE), n_bootstrap=n_bootstrap
+        ),
         "anchoring": summarize_anchoring(
             read_anchoring(run_folder / ANCHORING_FILE),
             tolerance_mm=study.settings.evaluation.error_tolerance_mm,
         ),
         "federation": federation_costs(run_folder, study),
+        "attacks": summarize_attacks(run_folder),
         "separation": image_separation(run_folder, study),
         "reference": _reference(study),
         "participants": [site.model_dump(mode="json") for site in study.sites],
@@ -208,7 +216,7 @@ def _against_federated(
     }
     return {
         other: {
-            name: estimate(found.differences, n_bootstrap=n_bootstrap)
+            name: estimate(found.differences, n_bootstrap=n_bootstrap, minimum_cases=MINIMUM_PAIRED)
             | {"n_one_sided": found.n_one_sided}
             for name, found in by_structure.items()
         }

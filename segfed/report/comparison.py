@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from segfed.evaluation import (
+    MINIMUM_PAIRED,
     MINIMUM_SEEDS,
+    Estimate,
+    SiteValues,
     judge_non_inferiority,
     new_models,
     new_sites,
@@ -62,10 +65,7 @@ def _compare(
     differences = {name: found.differences for name, found in compared.items()}
     by_seed = {name: _by_seed(scores, regime, name) for name in differences}
     n_seeds = len(by_seed[MEAN_OF_STRUCTURES])
-    estimates = {
-        name: these_sites(values, seed=0, n_bootstrap=settings.n_bootstrap)
-        for name, values in differences.items()
-    }
+    estimates = {name: _difference(values, settings) for name, values in differences.items()}
     trained_anew = {name: new_models(values) for name, values in by_seed.items()}
     bears_training = n_seeds >= MINIMUM_SEEDS
     judged = trained_anew if bears_training else estimates
@@ -86,9 +86,7 @@ def _compare(
                 "keeps_margin": verdict.passes.get(name),
                 "p_wilcoxon_holm": p_values.get(name),
                 "sites": {
-                    site: as_json(
-                        these_sites({site: cases}, seed=0, n_bootstrap=settings.n_bootstrap)
-                    )
+                    site: as_json(_difference({site: cases}, settings))
                     for site, cases in differences[name].items()
                 },
             }
@@ -98,6 +96,13 @@ def _compare(
         "new_models": {name: as_json(found) for name, found in trained_anew.items()},
         "seed_spread": {name: json_number(seed_spread(values)) for name, values in by_seed.items()},
     }
+
+
+def _difference(values: SiteValues, settings: EvaluationSettings) -> Estimate:
+    """A mean difference between two models on the same cases, for new cases of these sites."""
+    return these_sites(
+        values, seed=0, n_bootstrap=settings.n_bootstrap, minimum_cases=MINIMUM_PAIRED
+    )
 
 
 def _by_seed(scores: Scores, regime: str, structure: str) -> dict[int, dict[str, dict[str, float]]]:

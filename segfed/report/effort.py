@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from statistics import mean, median
 from typing import Any
 
-from segfed.evaluation import these_sites
+from segfed.evaluation import Timing, time_ratio
 from segfed.study.records import LabelRow
 
 
-def summarize_effort(labels: Sequence[LabelRow], *, n_bootstrap: int) -> dict[str, Any]:
-    """Effort of each arm and, where both labelled the same cases, the ratio of their times."""
+def summarize_effort(labels: Sequence[LabelRow]) -> dict[str, Any]:
+    """Effort of each arm and, where both were timed, the ratio of their times."""
     arms = dict.fromkeys(row.arm for row in labels)
     by_arm = {arm: [row for row in labels if row.arm == arm] for arm in arms}
     sites = dict.fromkeys(row.site for row in labels)
@@ -22,7 +22,7 @@ def summarize_effort(labels: Sequence[LabelRow], *, n_bootstrap: int) -> dict[st
             | {"sites": {site: _summary(r for r in rows if r.site == site) for site in sites}}
             for arm, rows in by_arm.items()
         },
-        "time_ratio": _time_ratio(labels, n_bootstrap=n_bootstrap),
+        "time_ratio": _time_ratio(labels),
     }
 
 
@@ -40,6 +40,11 @@ def _summary(rows: Iterable[LabelRow]) -> dict[str, Any]:
         "added_mm3_mean": _of(mean, (row.added_mm3 for row in proposed)),
         "removed_mm3_mean": _of(mean, (row.removed_mm3 for row in proposed)),
         "added_path_length_mean": _of(mean, (row.added_path_length for row in proposed)),
+        "proposal_dice_mean": _of(mean, (row.proposal_dice for row in proposed)),
+        "proposal_surface_dice_mean": _of(mean, (row.proposal_surface_dice for row in proposed)),
+        "reference_dice_mean": _of(mean, (row.reference_dice for row in rows)),
+        "n_with_reference": sum(row.reference_dice is not None for row in rows),
+        "references": sorted({row.reference for row in rows if row.reference is not None}),
         "active_seconds_mean": _of(mean, (row.active_seconds for row in rows)),
         "active_seconds_median": _of(median, (row.active_seconds for row in rows)),
         "n_timed": sum(row.active_seconds is not None for row in rows),
@@ -56,27 +61,20 @@ def _of(average: Callable[[list[float]], float], values: Iterable[float | None])
     return average(known) if known else None
 
 
-def _time_ratio(labels: Sequence[LabelRow], *, n_bootstrap: int) -> dict[str, Any] | None:
-    """Geometric mean of assisted over manual seconds, paired by case; None without such pairs."""
-    seconds = {
-        (row.site, row.case, row.arm): row.active_seconds for row in labels if row.active_seconds
-    }
-    logarithms: dict[str, dict[str, float]] = {}
-    for (site, case, arm), assisted in seconds.items():
-        manual = seconds.get((site, case, "manual"))
-        if arm == "assisted" and manual:
-            logarithms.setdefault(site, {})[case] = math.log(assisted / manual)
-    if not logarithms:
-        return None
-    result = these_sites(logarithms, seed=0, n_bootstrap=n_bootstrap)
-    return {
-        "ratio": _exp(result.mean),
-        "ci_low": _exp(result.ci_low),
-        "ci_high": _exp(result.ci_high),
-        "n": result.n,
-    }
-
-
-def _exp(value: float | None) -> float | None:
-    """Back from a logarithm, where there is one."""
-    return None if value is None else math.exp(value)
+def _time_ratio(labels: Sequence[LabelRow]) -> dict[str, Any] | None:
+    """Assisted over manual seconds, as plain data; None where no label of either arm was timed."""
+    found = time_ratio(
+        [
+            Timing(
+                site=row.site,
+                reader=row.reader,
+                case=row.case,
+                arm=row.arm,
+                period=row.period,
+                seconds=row.active_seconds,
+            )
+            for row in labels
+            if row.active_seconds and row.arm in ("manual", "assisted")
+        ]
+    )
+    return None if found.ratio is None else asdict(found)

@@ -10,6 +10,7 @@ from typing import Any
 
 from segfed.evaluation import (
     convergence_score,
+    forgetting,
     gain,
     gap_share,
     generalizability,
@@ -81,6 +82,7 @@ def _costs(folder: Path) -> dict[str, Any]:
     return {
         "rounds": len(rounds),
         "best_round": state.best_round,
+        "ended": state.ended,
         "seconds": sum(record.seconds for record in rounds),
         "convergence_score": _convergence(rounds),
         "sites": {
@@ -95,6 +97,7 @@ def _costs(folder: Path) -> dict[str, Any]:
             for site, reason in record.dropped.items()
         ],
         "suspects": _suspects(rounds),
+        "forgetting": [asdict(found) for found in forgetting(rounds)],
         "convergence": [
             {
                 "round": record.round,

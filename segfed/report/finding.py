@@ -79,12 +79,36 @@ def report_warnings(report: dict[str, Any], study: StudyRecord) -> Iterator[str]
                 f"labels, seed {run['seed']}) the update of {suspect['site']} looked unlike the "
                 f"others: {suspect['reason']}. Ask the site; it is a sign and no proof."
             )
+        for late in run["forgetting"]:
+            yield _late_site(late, run)
     for metric in ("dice", "surface_dice"):
         for regime, arms in report[metric].items():
             for arm, structures in arms.items():
                 for name, found in structures.items():
                     if found["n"] == 0:
                         yield f"{metric} of {name} ({regime}, {arm}) has no finite value."
+
+
+def _late_site(late: dict[str, Any], run: dict[str, Any]) -> str:
+    """What the coming of a site changed for those that were there."""
+    n = late["rounds_compared"]
+    interval = (
+        ""
+        if late["change_low"] is None
+        else f" (95 % interval over these sites {late['change_low']:+.3f} to "
+        f"{late['change_high']:+.3f})"
+    )
+    trend = (
+        ""
+        if late["trend"] is None
+        else f"; the rounds before had brought {late['trend']:+.3f} without it"
+    )
+    return (
+        f"{late['site']} joined in round {late['joined_in_round']} of the federation "
+        f"({run['arm']} labels, seed {run['seed']}). Validation Dice of "
+        f"{joined(list(late['changes']))} changed by {late['change']:+.3f}{interval} from the "
+        f"{n} round{'s' if n > 1 else ''} before to the {n} from then on{trend}."
+    )
 
 
 def _one_sided_warning(comparison: dict[str, Any]) -> Iterator[str]:

@@ -21,6 +21,10 @@ _METRIC_NAMES = {
 }
 
 
+_WORST_LISTED = 10
+"""Test cases in the table that is open from the start."""
+
+
 def render_html(
     report: Mapping[str, Any],
     *,
@@ -60,6 +64,7 @@ def render_html(
         metric_names=_METRIC_NAMES,
         mean=MEAN_OF_STRUCTURES,
         missing=text.MISSING,
+        n_worst=_WORST_LISTED,
     )
 
 

@@ -20,7 +20,7 @@ from segfed.errors import SegfedError
 from segfed.report.values import MEAN_OF_STRUCTURES, Scores
 from segfed.sites import load_site
 from segfed.study.models import ALL_SITES, ModelId
-from segfed.study.records import StudyRecord
+from segfed.study.records import SiteRecord, StudyRecord
 from segfed.volumes import Volume, check_same_grid, read_image, read_label
 
 _MARGIN_MM = 18.0
@@ -66,47 +66,80 @@ OnCase = Callable[[Picture, Volume, Mapping[str, Volume]], None]
 """Called for each case that was drawn, with its image, and its reference and predictions."""
 
 
-def make_pictures(
-    run_folder: Path, study: StudyRecord, scores: Scores, *, on_case: OnCase | None = None
-) -> Pictures:
-    """Best, median and worst test case of each site, by the Dice of the first arm's main model.
+@dataclass(frozen=True)
+class ShownModels:
+    """The models whose predictions are shown: of the regime that comes first, one for each arm."""
 
-    The reference is the label that was scored, whatever was submitted since. Sites whose folder is
-    not on this machine have no pictures; a case of which a file is missing or damaged has a line
-    that says so.
-    """
+    run_folder: Path
+    regime: str
+    seed: int
+    by_arm: Mapping[str, ModelId]
+
+    def read_case(
+        self, study: StudyRecord, site: SiteRecord, case_id: str
+    ) -> tuple[Volume, dict[str, Volume]]:
+        """A test case's image, and its reference and predictions by name, on the image's grid.
+
+        The reference is the label that was scored, whatever was submitted since.
+
+        Raises:
+            SegfedError: If a file is missing or damaged.
+        """
+        (reference,) = (
+            test.reference_sha256
+            for test in study.test_cases
+            if (test.site, test.case) == (site.name, case_id)
+        )
+        paths = {
+            arm: self.run_folder / model.predictions / site.name / f"{case_id}.nii.gz"
+            for arm, model in self.by_arm.items()
+        }
+        return _read_case(
+            site.folder, case_id, reference, paths, channel=study.task.display_channel
+        )
+
+
+def shown_models(run_folder: Path, scores: Scores) -> ShownModels | None:
+    """Which models' predictions are shown; None where none learned from all sites."""
     arms = {regime: found for regime, found in scores.regimes().items() if regime != "untrained"}
     regime = next((name for name in ("federated", "pooled", "ensemble") if name in arms), None)
     if regime is None:
-        return Pictures()
+        return None
     seed = scores.shared_seeds((regime, arms[regime][0]))[0]
     models = {
         arm: ModelId(regime, arm, seed, ALL_SITES)
         for arm in arms[regime]
         if seed in scores.shared_seeds((regime, arm))
     }
+    return ShownModels(run_folder, regime, seed, models)
+
+
+def make_pictures(
+    run_folder: Path, study: StudyRecord, scores: Scores, *, on_case: OnCase | None = None
+) -> Pictures:
+    """Best, median and worst test case of each site, by the Dice of the first arm's main model.
+
+    Sites whose folder is not on this machine have no pictures; a case of which a file is missing
+    or damaged has a line that says so.
+    """
+    models = shown_models(run_folder, scores)
+    if models is None:
+        return Pictures()
     drawn: list[Picture] = []
     left_out: list[str] = []
     for site in study.sites:
         if not site.folder.exists():
             continue
         by_arm = {
-            arm: scores.by_seed(regime, arm, MEAN_OF_STRUCTURES, "dice", sites=[site.name])[seed]
-            for arm in models
+            arm: scores.by_seed(models.regime, arm, MEAN_OF_STRUCTURES, "dice", sites=[site.name])[
+                models.seed
+            ]
+            for arm in models.by_arm
         }
         dice = {arm: values.get(site.name, {}) for arm, values in by_arm.items()}
-        references = {
-            test.case: test.reference_sha256 for test in study.test_cases if test.site == site.name
-        }
         for rank, case in choose_cases(next(iter(dice.values()))).items():
-            paths = {
-                arm: run_folder / model.predictions / site.name / f"{case}.nii.gz"
-                for arm, model in models.items()
-            }
             try:
-                image, labels = _read_case(
-                    site.folder, case, references[case], paths, channel=study.task.display_channel
-                )
+                image, labels = models.read_case(study, site, case)
             except SegfedError as error:
                 left_out.append(f"No picture of {site.name}/{case} ({rank}): {error}")
                 continue

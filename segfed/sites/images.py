@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +12,16 @@ from segfed.files import replacing, sha256_bytes, sha256_file
 from segfed.protocol import Split
 from segfed.sites.cases import Case, channel_paths, check_case_id, list_case, naming_case
 from segfed.sites.tasks import Task
-from segfed.volumes import Volume, check_same_grid, read_image, write_image
+from segfed.volumes import (
+    Volume,
+    check_same_grid,
+    read_image,
+    text_in_nifti,
+    write_image,
+    write_without_text,
+)
+
+logger = logging.getLogger(__name__)
 
 
 def hash_image(paths: Iterable[Path]) -> str:
@@ -32,8 +42,10 @@ def place_images(
     """Put a case's images into the site's folder without listing the case yet.
 
     A source that is a .nii.gz file already is copied byte by byte, so that the image keeps the
-    hash of its source; anything else is written as NIfTI. Everything is read and checked before
-    anything is written. A file that is there already with the same content is kept.
+    hash of its source, unless its header holds text that might name the patient: that is left out,
+    and the voxels stay as they are. Anything else is written as NIfTI, without text. Everything is
+    read and checked before anything is written. A file that is there already with the same content
+    is kept.
 
     Args:
         site_folder: The site.
@@ -109,7 +121,15 @@ def _place(source: Path | Volume, target: Path, *, case_id: str) -> None:
     if unchanged and target.exists() and sha256_file(unchanged) == sha256_file(target):
         return
     with replacing(target) as staged:
-        if unchanged:
+        if unchanged and (texts := text_in_nifti(unchanged)):
+            logger.warning(
+                "Case %s: its image came with text, which might name the patient, in %s. The site "
+                "keeps it without.",
+                case_id,
+                ", ".join(texts),
+            )
+            write_without_text(unchanged, staged)
+        elif unchanged:
             shutil.copyfile(unchanged, staged)
         else:
             write_image(source if isinstance(source, Volume) else read_image(source), staged)

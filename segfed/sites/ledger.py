@@ -88,6 +88,17 @@ class Ledger:
         """Every record, or those of one case or reader, oldest first."""
         return tuple(map(record_of, self._rows(RECORDS, case_id=case_id, reader=reader)))
 
+    def newest_statuses(self, reader: str) -> dict[str, Status]:
+        """What became of a reader's newest label of each case, by case."""
+        with self._connection() as connection:
+            # SQLite takes the other columns from the row that holds the maximum.
+            rows = connection.execute(
+                "SELECT case_id, status, max(record_id) FROM records WHERE reader = ? "
+                "GROUP BY case_id",
+                (reader,),
+            )
+            return {row["case_id"]: row["status"] for row in rows}
+
     def current(
         self,
         case_id: str,
@@ -165,14 +176,19 @@ class Ledger:
         """Every assignment that was ever made, replaced ones included, oldest first."""
         return tuple(map(assignment_of, self._rows(ASSIGNMENTS, case_id=case_id, reader=reader)))
 
+    def has_assignments(self) -> bool:
+        """Whether anybody was ever assigned a case."""
+        with self._connection() as connection:
+            return connection.execute("SELECT 1 FROM assignments LIMIT 1").fetchone() is not None
+
     def readings(
         self, *, case_id: str | None = None, reader: str | None = None
     ) -> tuple[Reading, ...]:
         """The assignments in force, with how far each one is; see `readings_of`."""
-        return readings_of(
-            self.assignments(case_id=case_id, reader=reader),
-            self.records(case_id, reader=reader),
-        )
+        assignments = self.assignments(case_id=case_id, reader=reader)
+        if not assignments:
+            return ()
+        return readings_of(assignments, self.records(case_id, reader=reader))
 
     def assignment(
         self, reader: str, case_id: str, *, at: datetime | None = None
@@ -217,16 +233,20 @@ class Ledger:
         """Cases that were opened since a time and not submitted since, and by whom."""
         start = utc_text(since, "since")
         with self._connection() as connection:
-            # Two passes: for each opening a search among the records would take minutes.
+            # Two passes: for each opening a search among the records would take minutes. Neither
+            # reads what is older: the plus keeps SQLite from going by case through all events, and
+            # records are found by the cases that were opened.
             opened = connection.execute(
                 "SELECT case_id, reader, max(at) AS at FROM reading_events WHERE kind = 'opened' "
-                "AND at >= ? GROUP BY case_id, reader",
+                "AND at >= ? GROUP BY +case_id, reader",
                 (start,),
             ).fetchall()
             submitted = connection.execute(
                 "SELECT case_id, reader, max(submitted_at) AS at FROM records "
-                "WHERE submitted_at >= ? GROUP BY case_id, reader",
-                (start,),
+                "WHERE submitted_at >= ? AND case_id IN "
+                "(SELECT case_id FROM reading_events WHERE kind = 'opened' AND at >= ?) "
+                "GROUP BY case_id, reader",
+                (start, start),
             ).fetchall()
         done = {(row["case_id"], row["reader"]): row["at"] for row in submitted}
         return [

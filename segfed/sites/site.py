@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from segfed.errors import CaseError, ConfigError
 from segfed.files import replacing, write_text
@@ -40,6 +40,16 @@ class Policy(Settings):
 
     minimum_rounds: PositiveInt = 1
     """Studies shorter than this are refused."""
+
+    maximum_epsilon: PositiveFloat | None = None
+    """The most that all studies together may spend here, at ``maximum_delta``, counted as if all
+    were of the same patients; studies without differential privacy are refused. No limit, unless
+    stated."""
+
+    maximum_delta: Annotated[float, Field(gt=0, lt=0.1)] = 1e-5
+
+    scan_marks: bool = False
+    """Whether keyed hashes of single scans may be handed over, to find the same scan elsewhere."""
 
 
 class ReadingSettings(Settings):
@@ -176,5 +186,7 @@ def _as_toml(settings: SiteSettings) -> str:
 
 
 def _table(content: Mapping[str, Any]) -> str:
-    """Keys and values; JSON's strings, numbers, booleans and lists are TOML's too."""
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in content.items())
+    """Keys and values; JSON's strings, numbers, booleans and lists are TOML's too, but not null."""
+    return "".join(
+        f"{key} = {json.dumps(value)}\n" for key, value in content.items() if value is not None
+    )

@@ -10,6 +10,8 @@ from statistics import mean
 
 from segfed.evaluation import dice, structure_mask
 from segfed.sites import LabelRecord, Site
+from segfed.study.preflight import StudyData
+from segfed.study.records import AgreementRow
 from segfed.volumes import read_label
 
 
@@ -53,6 +55,16 @@ def reader_agreement(site: Site) -> tuple[PairDice, ...]:
         for first, second in combinations(_independent_labels(site, case.case_id), 2)
         for pair in _compare(site, first, second)
     )
+
+
+def agreement_rows(data: StudyData) -> Iterator[AgreementRow]:
+    """One row for each structure of each case of a study that two readers drew by hand."""
+    for item in data.everywhere:
+        for pair in reader_agreement(item.site):
+            first, second = pair.readers
+            yield AgreementRow(
+                item.site.name, pair.case_id, first, second, pair.structure, pair.dice
+            )
 
 
 def summarize_agreement(pairs: Sequence[PairDice]) -> tuple[Agreement, ...]:

@@ -48,7 +48,7 @@ def _rows(
 ) -> Iterator[AnchoringRow]:
     """The rows of one label."""
     record = labelled.record
-    reference = _reference(site, labelled)
+    reference = reference_by_another_hand(site, labelled)
     # Without a reference nothing is worth a prediction.
     proposal = proposer.proposal(labelled) if reference is not None else None
     model = record.model_sha256 if record.arm == "assisted" else proposer.sha256
@@ -83,8 +83,15 @@ def _rows(
         yield AnchoringRow(**common, volume_mm3=None, agreement=None)
 
 
-def _reference(site: Site, labelled: LabelledCase) -> tuple[str, Volume] | None:
-    """Who says what is wrong in a case, and their label: never the label's own reader."""
+def reference_by_another_hand(site: Site, labelled: LabelledCase) -> tuple[str, Volume] | None:
+    """Who says what is wrong in a case, and their label: never the label's own reader.
+
+    Returns:
+        The reader, or ``TRUTH`` for a phantom; None where nobody else drew the case by hand.
+
+    Raises:
+        VolumeError: If the label is missing or cannot be read.
+    """
     case_id, ledger = labelled.case.case_id, site.ledger()
     truth = truth_path(site.folder, case_id)
     if site.settings.data != "real" and truth.exists():

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
-from segfed.evaluation import measure_effort
+from segfed.evaluation import dice, measure_effort, structure_mask, surface_dice
 from segfed.sites import LabelledCase, LabelRecord, Site
+from segfed.study.anchoring import reference_by_another_hand
 from segfed.study.preflight import StudyData
 from segfed.study.records import LabelRow
-from segfed.volumes import Volume, read_label
+from segfed.volumes import Volume, check_same_grid, read_label
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,17 @@ class Changes:
     removed_mm3: float
     added_path_length: int
     """Voxels of contour that were drawn anew; see `added_path_length`."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How far two labels of a case agree, as means over the structures that either has.
+
+    None where neither has any, or there is no other label.
+    """
+
+    dice: float | None = None
+    surface_dice: float | None = None
 
 
 def label_rows(data: StudyData) -> Iterator[LabelRow]:
@@ -37,14 +50,23 @@ def label_rows(data: StudyData) -> Iterator[LabelRow]:
             for labelled_cases in item.train.values()
             for labelled in labelled_cases
         }
+        assignments = item.site.ledger().assignments()
+        periods: dict[int | None, int] = {a.assignment_id: a.period for a in assignments}
         for labelled in once.values():
-            yield _row(item.site, labelled)
+            yield _row(item.site, labelled, period=periods.get(labelled.record.assignment))
 
 
-def _row(site: Site, labelled: LabelledCase) -> LabelRow:
+def _row(site: Site, labelled: LabelledCase, *, period: int | None) -> LabelRow:
     """A label's record, with the changes measured on the files themselves."""
     record = labelled.record
     changes = changes_of(site, record)
+    reference = reference_by_another_hand(site, labelled)
+    against_proposal, against_reference = Overlap(), Overlap()
+    if record.proposal_sha256 is not None:
+        proposal = read_label(site.ledger().label_path(record.proposal_sha256))
+        against_proposal = _overlap(site, record, proposal)
+    if reference is not None:
+        against_reference = _overlap(site, record, reference[1])
     return LabelRow(
         site=site.name,
         case=labelled.case.case_id,
@@ -60,6 +82,11 @@ def _row(site: Site, labelled: LabelledCase) -> LabelRow:
         added_mm3=None if changes is None else changes.added_mm3,
         removed_mm3=None if changes is None else changes.removed_mm3,
         added_path_length=None if changes is None else changes.added_path_length,
+        period=period,
+        proposal_dice=against_proposal.dice,
+        proposal_surface_dice=against_proposal.surface_dice,
+        reference=reference[0] if reference else None,
+        reference_dice=against_reference.dice,
     )
 
 
@@ -90,4 +117,28 @@ def changes_of(site: Site, record: LabelRecord) -> Changes | None:
         added_mm3=sum(effort.added_mm3 for effort in efforts),
         removed_mm3=sum(effort.removed_mm3 for effort in efforts),
         added_path_length=sum(effort.added_path_length for effort in efforts),
+    )
+
+
+def _overlap(site: Site, record: LabelRecord, other: Volume) -> Overlap:
+    """A label beside another one of its case, at the task's tolerances."""
+    label, task = read_label(site.ledger().label_path(record.label_sha256)), site.task
+    check_same_grid(
+        other.grid, label.grid, name=f"another label of {record.case_id}", reference="its label"
+    )
+    pairs = {
+        name: [structure_mask(volume.data[0], values) for volume in (other, label)]
+        for name, values in task.structures.items()
+    }
+    known = {name: masks for name, masks in pairs.items() if masks[0].any() or masks[1].any()}
+    if not known:
+        return Overlap()
+    return Overlap(
+        dice=fmean(dice(*masks) for masks in known.values()),
+        surface_dice=fmean(
+            surface_dice(
+                *masks, spacing_mm=label.grid.spacing_mm, tolerance_mm=task.tolerance_mm[name]
+            )
+            for name, masks in known.items()
+        ),
     )

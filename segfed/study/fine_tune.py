@@ -284,6 +284,7 @@ def _lineage(site: Site, choice: Choice, labels: TrainingLabels, parent: Model |
         data=tuple(sorted({*data, site.settings.data})),
         train_images=seen,
         parent=parent.sha256 if parent else None,
+        inputs=before.inputs if before else None,
     )
 
 

@@ -13,6 +13,7 @@ from segfed.evaluation.statistics import MINIMUM_CASES
 from segfed.protocol import Arm
 from segfed.sites import LabelledCase, Site, Task, load_site, load_task, select_labels
 from segfed.sites.check import require_ready
+from segfed.study.duplicates import duplicate_warnings
 from segfed.study.leaks import proposal_leaks
 from segfed.study.settings import StudySettings
 
@@ -110,6 +111,7 @@ def _check_roles(
                 f"site {site.name} trains on {policy.minimum_train_cases} cases or more, found "
                 f"{n_cases} in split {settings.train_split!r}"
             )
+        problems += _budget_problems(site, settings)
         if "federated" in settings.regimes and settings.budget.rounds < policy.minimum_rounds:
             problems.append(
                 f"site {site.name} takes part in {policy.minimum_rounds} rounds or more, found "
@@ -119,6 +121,21 @@ def _check_roles(
         raise ConfigError(
             f"Study {settings.name!r} cannot run on these sites: {'; '.join(problems)}. Correct "
             "the study file, or agree on another policy with the site."
+        )
+
+
+def _budget_problems(site: Site, settings: StudySettings) -> Iterator[str]:
+    """What a site's agent would refuse about differential privacy, said before anything trains."""
+    rules, limit = settings.privacy.differential_privacy, site.settings.policy.maximum_epsilon
+    if "federated" not in settings.regimes:
+        return
+    if rules is None and limit is not None:
+        yield f"site {site.name} has a maximum_epsilon, found no privacy.differential_privacy"
+    n_patients = len({case.patient_id for case in site.split(settings.train_split)})
+    if rules is not None and rules.unit == "patient" and rules.delta * n_patients >= 1:
+        yield (
+            f"site {site.name} has {n_patients} training patients and so needs a delta below "
+            f"1 / {n_patients}, found privacy.differential_privacy.delta = {rules.delta:g}"
         )
 
 
@@ -182,6 +199,7 @@ def _warnings(data: StudyData) -> Iterator[str]:
             yield f"{item.site.name}: validation cases without a manual label: {unvalidated}."
         for arm, labelled in item.train.items():
             yield from proposal_leaks(item.site, labelled, arm=arm)
+    yield from duplicate_warnings([item.site for item in data.everywhere])
     for item in data.everywhere:
         if len(item.test) < MINIMUM_CASES:
             yield (

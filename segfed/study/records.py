@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from segfed.study.settings import StudySettings
 SCORES_FILE = "scores.csv"
 LABELS_FILE = "labels.csv"
 ANCHORING_FILE = "anchoring.csv"
+AGREEMENT_FILE = "agreement.csv"
 STUDY_FILE = "study.json"
 
 WEIGHTS_FILE = "model.safetensors"
@@ -27,6 +28,9 @@ WEIGHTS_FILE = "model.safetensors"
 
 INPUTS_FILE = "inputs.json"
 """Hashes of everything that the model beside it was made from."""
+
+RANGE_FILE = "input_range.json"
+"""What the training images of the model beside it look like."""
 
 METRICS = ("dice", "surface_dice", "hd95_mm")
 """What every model is scored by; the difference of volumes stands beside it, case by case."""
@@ -72,6 +76,19 @@ class LabelRow:
     added_mm3: float | None
     removed_mm3: float | None
     added_path_length: int | None
+    period: int | None = None
+    """Of a crossover; None where nobody was assigned. This and what follows is None in records of
+    a version without it, too."""
+
+    proposal_dice: float | None = None
+    """Of the submitted label with its proposal, mean over the structures that either has."""
+
+    proposal_surface_dice: float | None = None
+    reference: str | None = None
+    """Who drew the case by another hand, or ``truth`` of a phantom."""
+
+    reference_dice: float | None = None
+    """Of the label with that reference, mean over the structures that either has."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +113,19 @@ class AnchoringRow:
     volume_mm3: float | None
     agreement: float | None
     """Share of the error at which the label holds the proposal's wrong value."""
+
+
+@dataclass(frozen=True)
+class AgreementRow:
+    """One line of ``agreement.csv``: one structure of a case that two readers drew by hand."""
+
+    site: str
+    case: str
+    first_reader: str
+    second_reader: str
+    structure: str
+    dice: float
+    """NaN if neither drew the structure."""
 
 
 class PatientCounts(Settings):
@@ -148,6 +178,9 @@ class ModelRecord(Settings):
     best_step: int | None = None
     """How many of the steps lie behind the best validation, whose weights are kept; None where
     nothing was validated."""
+
+    epsilon: float | None = None
+    """The most that its training spent of the privacy budget at a site; None without a budget."""
 
     @property
     def model_id(self) -> ModelId:
@@ -224,7 +257,7 @@ def read_study(run_folder: Path) -> StudyRecord:
 
 def write_rows(
     path: Path,
-    rows: Iterable[ScoreRow] | Iterable[LabelRow] | Iterable[AnchoringRow],
+    rows: Iterable[ScoreRow | LabelRow | AnchoringRow | AgreementRow],
     kind: type[Any],
 ) -> None:
     """Write records as CSV in full precision, whole or not at all; ``None`` is an empty cell."""
@@ -260,17 +293,25 @@ def read_labels(path: Path) -> tuple[LabelRow, ...]:
     Raises:
         ConfigError: If the file is missing or its columns are others.
     """
-    numbers = ("active_seconds", "changed_fraction", "added_mm3", "removed_mm3")
+    numbers = (
+        "active_seconds",
+        "changed_fraction",
+        "added_mm3",
+        "removed_mm3",
+        "proposal_dice",
+        "proposal_surface_dice",
+        "reference_dice",
+    )
+    whole_numbers = ("added_path_length", "period")
     return tuple(
         LabelRow(
             **{
                 **row,
-                **{name: float(row[name]) if row[name] else None for name in numbers},
-                "added_path_length": int(row["added_path_length"])
-                if row["added_path_length"]
-                else None,
+                **{k: float(row[k]) if row.get(k) else None for k in numbers},
+                **{k: int(row[k]) if row.get(k) else None for k in whole_numbers},
                 "proposal_sha256": row["proposal_sha256"] or None,
                 "model_sha256": row["model_sha256"] or None,
+                "reference": row.get("reference") or None,
             }
         )
         for row in _read(path, LabelRow)
@@ -292,16 +333,29 @@ def read_anchoring(path: Path) -> tuple[AnchoringRow, ...]:
     )
 
 
+def read_agreement(path: Path) -> tuple[AgreementRow, ...]:
+    """The lines of ``agreement.csv``; none for a run of a version that did not write it.
+
+    Raises:
+        ConfigError: If its columns are others.
+    """
+    if not path.exists():
+        return ()
+    rows = _read(path, AgreementRow)
+    return tuple(AgreementRow(**{**row, "dice": float(row["dice"])}) for row in rows)
+
+
 def _read(path: Path, kind: type[Any]) -> list[dict[str, Any]]:
-    """The rows of a CSV file with the columns of a record."""
+    """The rows of a CSV file with the columns of a record; those with a default may be missing."""
     expected = [field.name for field in fields(kind)]
+    required = [field.name for field in fields(kind) if field.default is MISSING]
     try:
         with path.open(encoding="utf-8", newline="") as handle:
             reader = csv.DictReader(handle)
             found, rows = list(reader.fieldnames or ()), list(reader)
     except FileNotFoundError:
         raise _no_study(path) from None
-    if found != expected:
+    if found not in (expected, required):
         raise ConfigError(
             f"{path} begins with the columns {found}, expected {expected}. Run the study again "
             "with this version: what is unchanged is not computed twice."

@@ -10,14 +10,23 @@ from pathlib import Path
 
 from segfed.engine import Lineage, Plan, load_bundle, read_plan, read_weights, write_bundle
 from segfed.engine.bundle import LINEAGE, WEIGHTS
-from segfed.errors import ConfigError
+from segfed.engine.drift import InputRange
+from segfed.errors import ConfigError, SegfedError
 from segfed.files import sha256_file, write_text
 from segfed.protocol import FederationState
-from segfed.settings import validated
+from segfed.settings import load_json, validated
 from segfed.sites import Site, Task
 from segfed.study.card import model_card
 from segfed.study.models import UNTRAINED, ModelId, arm_choice
-from segfed.study.records import INPUTS_FILE, WEIGHTS_FILE, StudyRecord, read_study
+from segfed.study.records import (
+    INPUTS_FILE,
+    RANGE_FILE,
+    SCORES_FILE,
+    WEIGHTS_FILE,
+    StudyRecord,
+    read_scores,
+    read_study,
+)
 
 CURRENT_FILE = "current"
 """Names the folder of the model that the label server serves."""
@@ -63,7 +72,7 @@ def export_model(run_folder: Path, model: ModelId, bundle_folder: Path) -> str:
         plan=read_plan(study.plan),
         state=read_weights(folder / WEIGHTS_FILE),
         lineage=_lineage_of(study, model, folder),
-        card=model_card(study, record),
+        card=model_card(study, record, read_scores(run_folder / SCORES_FILE)),
     )
 
 
@@ -86,7 +95,13 @@ def _lineage_of(study: StudyRecord, model: ModelId, folder: Path) -> Lineage:
             site: tuple(image for image, _ in [*found["train"], *found["validation"]])
             for site, found in sites.items()
         },
+        inputs=_input_range(folder / RANGE_FILE),
     )
+
+
+def _input_range(path: Path) -> InputRange | None:
+    """What a model's training images look like; None for one of a version that did not note it."""
+    return load_json(path, InputRange, kind="range of inputs") if path.exists() else None
 
 
 def click_model_name(task: Task) -> str:
@@ -195,6 +210,25 @@ def current_model(site: Site, *, clicks: bool = False) -> Path | None:
             "model to this site again."
         )
     return folder
+
+
+def model_fault(site: Site, *, clicks: bool = False) -> str | None:
+    """Why the label server cannot use the published model; None if it can, or if there is none.
+
+    Files are named by their place in the site's folder: readers, who see this, learn no more.
+
+    Args:
+        site: The site.
+        clicks: The model that takes clicks, in place of the one that proposes.
+    """
+    try:
+        folder = current_model(site, clicks=clicks)
+        if folder is None:
+            return None
+        check_fits(load_bundle(folder).plan, site, source=f"The published model {folder.name}")
+    except (SegfedError, OSError) as error:
+        return str(error).replace(f"{site.folder}/", "")
+    return None
 
 
 def published_models(site: Site) -> tuple[PublishedModel, ...]:

@@ -9,16 +9,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 from segfed.engine import make_plan, select_device
+from segfed.study.agreement import agreement_rows
 from segfed.study.anchoring import anchoring_rows
 from segfed.study.effort import label_rows
 from segfed.study.events import OnEvent, Schedule, StudyChecked, ignore_event
+from segfed.study.input_range import write_input_ranges
 from segfed.study.models import UNTRAINED, ModelId, members_of
 from segfed.study.parallel import default_workers, for_each
 from segfed.study.preflight import check_study
 from segfed.study.records import (
+    AGREEMENT_FILE,
     ANCHORING_FILE,
     LABELS_FILE,
     SCORES_FILE,
+    AgreementRow,
     AnchoringRow,
     LabelRow,
     ModelRecord,
@@ -90,11 +94,13 @@ def run_study(
     schedule = make_schedule(run, only=only)
     on_event(_checked(run, schedule))
     records = _train_all(run, schedule.included)
+    write_input_ranges(run, records)
     compared = records if _compares(settings) else ()
     scored = for_each(run, lambda watched, record: _score(watched, record, records), compared)
     rows = [row for model_rows in scored for row in model_rows]
     write_rows(out / LABELS_FILE, label_rows(run.data), LabelRow)
     write_rows(out / ANCHORING_FILE, anchoring_rows(run), AnchoringRow)
+    write_rows(out / AGREEMENT_FILE, agreement_rows(run.data), AgreementRow)
     write_rows(out / SCORES_FILE, rows, ScoreRow)
     write_study(out, _study_record(run, records, not_run=schedule.left_out))
     return out
@@ -108,7 +114,7 @@ def plan_study(
     workers: int | None = None,
     only: Sequence[str] = (),
 ) -> StudyChecked:
-    """What `run_study` would do, after the same checks; trains and writes nothing.
+    """What `run_study` would do, after the same checks; writes to nothing but the sites' caches.
 
     Args:
         settings: The study, as ``load_study`` reads it.

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from segfed.errors import ConfigError
+from segfed.privacy import with_noise
 from segfed.protocol import ArmChoice
 from segfed.rules import FederationRules, PrivacyRules, check_together
 from segfed.settings import Settings, load_toml
@@ -64,6 +65,37 @@ class EvaluationSettings(Settings):
     """Samples behind each interval."""
 
 
+class CardSettings(Settings):
+    """What no record of a run can tell, in a person's own words; a card marks it as such."""
+
+    intended_use: str = ""
+    """For what, by whom and for which patients the model is meant, and its clinical role."""
+
+    limits: str = ""
+    """Known patients, scanners and findings for which it must not be used."""
+
+    institutions: str = ""
+    """Full names, sources and dates of the data, ethics approval."""
+
+    patients: str = ""
+    """Age, sex, diagnosis and stage, in each partition; period of the examinations."""
+
+    scanners: str = ""
+    """Makers and models, protocols, contrast agent."""
+
+    label_protocol: str = ""
+    """Instructions to the readers, their training and years of experience."""
+
+    deidentification: str = ""
+    """How images were de-identified before their import."""
+
+    registration: str = ""
+    """Register and number of the trial, or that there is none."""
+
+    funding: str = ""
+    """Sources of funding and support, and what the funders decided."""
+
+
 class StudySettings(Settings):
     """Everything that a study depends on; saved beside its results."""
 
@@ -101,6 +133,9 @@ class StudySettings(Settings):
     """Changes to the task's network plan, by its keys."""
 
     evaluation: EvaluationSettings = EvaluationSettings()
+    card: CardSettings = CardSettings()
+    """Free text for the model card; changes no figure."""
+
     device: str = "auto"
     """``cpu``, ``cuda``, or ``auto`` for the fastest there is."""
 
@@ -128,7 +163,9 @@ class StudySettings(Settings):
                 f"federation.minimum_sites is {self.federation.minimum_sites}, but the study has "
                 f"{len(self.sites)} sites: lower it, or add sites"
             )
-        check_together(self.federation, self.privacy)
+        check_together(
+            self.federation, self.privacy, seconds_per_round=self.budget.seconds_per_round
+        )
         threshold = self.privacy.threshold
         if threshold is not None and not threshold <= len(self.sites) < 2 * threshold:
             raise ValueError(
@@ -139,7 +176,7 @@ class StudySettings(Settings):
 
 
 def load_study(path: Path) -> StudySettings:
-    """The study in a TOML file, its paths made absolute.
+    """The study in a TOML file, its paths made absolute and its noise computed.
 
     Raises:
         ConfigError: If the file is missing or breaks a rule; every problem is listed at once,
@@ -160,6 +197,11 @@ def load_study(path: Path) -> StudySettings:
     builtin = settings.task in list_tasks() or not settings.task.endswith(".toml")
     return settings.model_copy(
         update={
+            "privacy": with_noise(
+                settings.privacy,
+                rounds=settings.budget.rounds,
+                steps_per_round=settings.budget.steps_per_round,
+            ),
             "sites": tuple((folder / site).resolve() for site in settings.sites),
             "external_sites": tuple((folder / site).resolve() for site in settings.external_sites),
             "task": settings.task if builtin else str((folder / settings.task).resolve()),

@@ -184,7 +184,14 @@ def _train_federated(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
         seconds=sum(record.seconds for record in records),
         n_cases=sum(len(site.train[model.arm]) for site in run.data.sites),
         best_step=_steps_taken(records[:best_round]) if validated else None,
+        epsilon=_most_spent(records),
     )
+
+
+def _most_spent(records: Sequence[RoundRecord]) -> float | None:
+    """The largest epsilon that a site stated; later rounds state all that was spent before."""
+    values = [site.get("epsilon") for record in records for site in record.sites.values()]
+    return max((value for value in values if value is not None), default=None)
 
 
 def _round_records(folder: Path) -> list[RoundRecord]:
@@ -292,6 +299,7 @@ def _record(
     seconds: float,
     n_cases: int,
     best_step: int | None = None,
+    epsilon: float | None = None,
 ) -> ModelRecord:
     """What is kept of a model beside its weights."""
     return ModelRecord(
@@ -304,4 +312,5 @@ def _record(
         seconds=seconds,
         n_cases=n_cases,
         best_step=best_step,
+        epsilon=epsilon,
     )

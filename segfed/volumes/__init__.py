@@ -2,6 +2,7 @@
 
 from segfed.volumes.formats import VOLUME_SUFFIXES
 from segfed.volumes.grid import Grid, check_same_grid
+from segfed.volumes.headers import text_in_nifti, write_without_text
 from segfed.volumes.reading import (
     read_channels,
     read_grid,
@@ -20,6 +21,8 @@ __all__ = [
     "read_grid",
     "read_image",
     "read_label",
+    "text_in_nifti",
     "write_image",
     "write_label",
+    "write_without_text",
 ]

@@ -33,7 +33,7 @@ _SCANNER = 1  # NIfTI code: the affine leads to the scanner's millimetres
 # What nibabel and gzip raise on damaged files; a damaged shape asks for all memory.
 _DAMAGE = (OSError, EOFError, zlib.error, ValueError, MemoryError, ImageFileError, HeaderDataError)
 # Noise gains nothing from higher levels, and a label is tiny at any.
-_GZIP_LEVEL = 3
+GZIP_LEVEL = 3
 
 
 def read(path: Path, *, dtype: DTypeLike = None) -> tuple[NDArray[Any], Grid]:
@@ -74,7 +74,7 @@ def write(path: Path, voxels: NDArray[Any], grid: Grid) -> None:
     image.set_qform(grid.affine, code=_SCANNER)
     with path.open("wb") as file:
         if _is_compressed(path):
-            with gzip.GzipFile("", "wb", _GZIP_LEVEL, fileobj=file, mtime=0) as stream:
+            with gzip.GzipFile("", "wb", GZIP_LEVEL, fileobj=file, mtime=0) as stream:
                 image.to_stream(stream)
         else:
             image.to_stream(file)

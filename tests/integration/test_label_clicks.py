@@ -9,6 +9,7 @@ import pytest
 
 from segfed.cli.label_server import label_server
 from segfed.engine import Lineage, build_network, make_plan, write_bundle
+from segfed.phantom.slicer import SlicerClient
 from segfed.sites import Site
 from segfed.study import publish
 from segfed.volumes import Volume, read_label, write_label
@@ -53,6 +54,8 @@ def test_a_reader_corrects_a_proposal_with_clicks_and_no_reader_of_the_manual_ar
         second, _ = clicked(
             client, "case0", foreground=[[2, 2, 2], [6, 5, 4]], background=[[4, 1, 1]]
         )
+        with SlicerClient(url, site.task, client_id="ann") as slicer:
+            simulated = slicer.click(slicer.info(), "case0", [(2, 2, 2)])
         with pytest.raises(MONAILabelClientException, match=r"422.*7 x 6 x 5"):
             clicked(client, "case0", foreground=[[7, 0, 0]])
         with pytest.raises(MONAILabelClientException, match=r"422.*case1 is to be drawn by hand"):
@@ -66,6 +69,7 @@ def test_a_reader_corrects_a_proposal_with_clicks_and_no_reader_of_the_manual_ar
     }
     assert proposed["model_sha256"] == proposing
     assert first[2, 2, 2] == 2
+    assert np.array_equal(simulated, first), "our client asks as MONAI Label's does"
     assert said["label_names"] == {"core": 2}
     assert said["model_sha256"] == helping
     assert (second[2, 2, 2], second[6, 5, 4], second[4, 1, 1]) == (2, 2, 0)

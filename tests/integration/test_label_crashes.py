@@ -32,6 +32,7 @@ from tests.sites_samples import SHAPE, make_grid, make_site
 
 SAVED_CASES = ("case0", "case1", "case2", "case3")
 PROPOSED_CASES = ("case4", "case5")
+CLICKED_CASES = ("case5",)
 BOUND_SECONDS = 180.0
 PAUSE_SECONDS = 0.05
 WINDOW_SECONDS = 1.0
@@ -71,7 +72,10 @@ class Readers:
             while not self.stop.is_set():
                 try:
                     if case_id in PROPOSED_CASES:
-                        self.propose(client, case_id)
+                        self.ask(client, case_id, "bean")
+                    if case_id in CLICKED_CASES:
+                        voxel = rng.integers(0, SHAPE).tolist()
+                        self.ask(client, case_id, "bean_clicks", foreground=[voxel])
                     self.save(client, case_id, rng.integers(0, 3, SHAPE, dtype=np.uint8))
                 except httpx.ConnectError:
                     pass  # it was killed, and is asked until another one answers
@@ -79,8 +83,10 @@ class Readers:
                     self.n_cut += 1
                 self.stop.wait(PAUSE_SECONDS)
 
-    def propose(self, client: httpx.Client, case_id: str) -> None:
-        answer = client.post("/infer/bean", params={"image": case_id})
+    def ask(self, client: httpx.Client, case_id: str, model: str, **wishes: object) -> None:
+        """Get a proposal, or what a model makes of clicks."""
+        data = {"params": json.dumps(wishes)}
+        answer = client.post(f"/infer/{model}", params={"image": case_id}, data=data)
         if answer.status_code != 200:
             self.refusals.append(answer.text)
             return
@@ -148,6 +154,7 @@ def test_a_killed_server_keeps_every_label_that_it_acknowledged(tmp_path, pytest
     rng = np.random.default_rng(0)
     site = make_site(tmp_path, splits=("train",) * 6)
     publish_untrained(site, tmp_path / "bundle")
+    publish_untrained(site, tmp_path / "clicks", click_label="core")
     children: list[psutil.Process] = []
 
     with warm_server(site, reader="ann") as server:
@@ -170,6 +177,8 @@ def test_a_killed_server_keeps_every_label_that_it_acknowledged(tmp_path, pytest
         books.check()
 
     books.check_origins()
+    for case_id in CLICKED_CASES:
+        assert "clicked" in {event.kind for event in site.ledger().events("ann", case_id)}
     assert readers.n_cut >= n_kills, "the kills came while the readers were served"
     assert psutil.wait_procs(children, timeout=BOUND_SECONDS)[1] == [], "they outlive the server"
     assert not list((site.folder / "cache" / "label_server").glob(".server-*"))

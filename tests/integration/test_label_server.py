@@ -39,9 +39,11 @@ TINY_PLAN = {
 SEGMENTS = [{"name": "skin", "idx": 1}, {"name": "core", "idx": 2}]
 
 
-def publish_untrained(site: Site, folder: Path, *, seed: int = 0, trained_on=()) -> str:
+def publish_untrained(
+    site: Site, folder: Path, *, seed: int = 0, trained_on=(), click_label: str | None = None
+) -> str:
     """Publish a network as it is before its first step; returns its hash."""
-    plan = make_plan(site.task, TINY_PLAN)
+    plan = make_plan(site.task, TINY_PLAN).model_copy(update={"click_label": click_label})
     lineage = Lineage(
         study="test",
         arm="manual",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from segfed.report.pdf import print_page
 from segfed.report.write import CARD_FILE, write_report
 from tests.browser_samples import CHROMIUM, address_of, start_browser
 from tests.report_samples import write_run
@@ -107,3 +109,12 @@ def test_the_model_card_opens_by_itself_and_fits_the_window(browser, page):
     assert browser.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert all(r.startswith(("file:", "data:", "blob:", "about:")) for r in browser.requests)
     assert browser.complaints == []
+
+
+def test_the_page_is_printed_with_everything_unfolded(page, tmp_path):
+    printed = print_page(page, tmp_path / "report.pdf", browser=CHROMIUM)
+
+    content = printed.read_bytes()
+    assert content.startswith(b"%PDF-")
+    # Folded up, the page takes less: the tables of each structure and all hashes are folded.
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) >= 6

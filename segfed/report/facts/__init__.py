@@ -23,6 +23,7 @@ FACTS: Mapping[str, Callable[[Report], Iterator[str]]] = {
         data.labels_and_readers,
         data.reference,
         data.readers_of_the_test_labels,
+        data.agreement_of_readers,
         data.repeated_errors_of_proposals,
         data.time_per_label,
         data.separation_by_image_hash,

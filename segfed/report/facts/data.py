@@ -84,6 +84,12 @@ def readers_of_the_test_labels(report: Report) -> Iterator[str]:
         yield f"The test labels were drawn by {count(n_readers, 'reader')}."
 
 
+def agreement_of_readers(report: Report) -> Iterator[str]:
+    """How far readers agree who drew the same cases."""
+    if report["agreement"]:
+        yield report["agreement"]["sentence"]
+
+
 def repeated_errors_of_proposals(report: Report) -> Iterator[str]:
     """Whether readers repeated the proposals' errors."""
     if report["anchoring"]:
@@ -93,9 +99,10 @@ def repeated_errors_of_proposals(report: Report) -> Iterator[str]:
 def time_per_label(report: Report) -> Iterator[str]:
     """Time of assisted against manual labels."""
     ratio = report["effort"]["time_ratio"]
-    if ratio and ratio["ratio"] is not None:
+    if ratio:
         interval = phrase({**ratio, "mean": ratio["ratio"]}, digits=2)
-        yield f"Seconds for an assisted label over those for a manual one: {interval}."
+        method = f", {ratio['method']}" if ratio["method"] else ""
+        yield f"Seconds for an assisted label over those for a manual one: {interval}{method}."
 
 
 def separation_by_image_hash(report: Report) -> Iterator[str]:

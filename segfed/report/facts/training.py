@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from segfed.dp_rules import DifferentialPrivacy, statement
 from segfed.report.facts.wording import Report, listed, model_name, times
 from segfed.report.text import duration, joined, number, words
 
@@ -84,20 +85,44 @@ def federation(report: Report) -> Iterator[str]:
             f"{run['arm']} labels, seed {run['seed']}: {run['rounds']} rounds, the best "
             f"{run['best_round']}; {len(run['dropped'])} updates of sites left out."
         )
+        if run.get("ended"):
+            yield run["ended"]
 
 
 def privacy(report: Report) -> Iterator[str]:
     """What of a site's update the server sees."""
     if report["federation"]:
         settings = report["settings"]["privacy"]
-        yield f"{listed(settings)}."
+        yield f"{listed(settings, but=('differential_privacy',))}."
         yield (
             "The server sees nothing but the sum of the sites' updates."
             if settings["secure_aggregation"]
             else "The server sees the update of each site."
         )
+        yield from _promise(report)
     else:
         yield _NO_FEDERATION
+
+
+def _promise(report: Report) -> Iterator[str]:
+    """What was spent of the privacy budget, by each training and by all; nothing without one."""
+    settings = report["settings"]["privacy"].get("differential_privacy")
+    if settings is None:
+        yield "Nothing was noised: there is no limit to what the updates and the model may tell."
+        return
+    rules = DifferentialPrivacy.model_validate(settings)
+    private = [model for model in report["methods"]["models"] if model.get("epsilon") is not None]
+    for model in private:
+        yield f"{model_name(model)}: {' '.join(statement(rules, epsilon=model['epsilon']))}"
+    if len(private) > 1:
+        total = sum(model["epsilon"] for model in private)
+        yield (
+            f"These {len(private)} models together, where they learned from the same data: "
+            f"epsilon {number(total, 2)}, delta {len(private) * rules.delta:g} (sums)."
+        )
+    others = sorted({m["regime"] for m in report["methods"]["models"]} - {"federated", "untrained"})
+    if others:
+        yield f"Models of other regimes ({joined(others)}) were trained without noise."
 
 
 def software(report: Report) -> Iterator[str]:

@@ -16,7 +16,12 @@
   }
 
   function save(table) {
-    const cell = (node) => `"${node.textContent.trim().replace(/\s+/g, " ").replaceAll('"', '""')}"`;
+    const text_of = (node) => {
+      const copy = node.cloneNode(true);
+      copy.querySelectorAll("button").forEach((button) => button.remove());
+      return copy.textContent;
+    };
+    const cell = (node) => `"${text_of(node).trim().replace(/\s+/g, " ").replaceAll('"', '""')}"`;
     const row = (node) => [...node.cells].flatMap((c) => [cell(c), ...Array(c.colSpan - 1).fill('""')]).join(",");
     const text = [...table.rows].map(row).join("\r\n") + "\r\n";
     const link = document.createElement("a");
@@ -25,6 +30,9 @@
     link.click();
     URL.revokeObjectURL(link.href);
   }
+
+  // Paper cannot be unfolded.
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((node) => { node.open = true; }));
 
   const dialog = document.getElementById("viewer");
   if (!dialog) return;

@@ -1,0 +1,1 @@
+"""Runs of minutes, not for CI."""
