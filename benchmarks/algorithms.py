@@ -328,14 +328,14 @@ def summarise(done: Sequence[dict[str, Any]]) -> None:
                 by_method.setdefault(f"{name} {item['method']}", {})[item["seed"]] = row
         else:
             by_method.setdefault(item["method"], {})[item["seed"]] = item
-    print("| | Seeds | Dice | Worst site | Gap closed | MB a round | MB and steps to Dice |")
-    print("|---|---|---|---|---|---|---|")
+    print("| | Dice (seeds) | Worst site | Gap closed | MB a round | MB and steps to Dice |")
+    print("|---|---|---|---|---|---|")
     for method, runs in by_method.items():
-        values = [mean(run["dice"]) for run in runs.values()]
-        spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+        values = [mean(runs[seed]["dice"]) for seed in sorted(runs)]
+        each = ", ".join(f"{value:.3f}" for value in values)
         worst = statistics.fmean(min(run["dice"].values()) for run in runs.values())
         print(
-            f"| {method} | {len(runs)} | {statistics.fmean(values):.3f}{spread} | {worst:.3f} "
+            f"| {method} | {statistics.fmean(values):.3f} ({each}) | {worst:.3f} "
             f"| {gap_closed(by_method, runs)} | {traffic(runs)} |"
         )
 
