@@ -197,7 +197,7 @@ def draw(points: list[tuple[float, list[float]]], path: Path) -> None:
     axes.set_xlabel("epsilon (less is more private)")
     axes.set_ylabel("mean Dice, test cases")
     axes.set_ylim(0, 1)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper left")
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 

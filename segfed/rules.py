@@ -125,7 +125,9 @@ class FederationRules(Settings):
 
     def count(self, *, n_cases: int, steps: float) -> int:
         """What an update is weighted by."""
-        return {"steps": int(steps), "sites": 1}.get(self.weighting, n_cases)
+        if self.weighting == "sites":
+            return 1
+        return int(steps) if self.weighting == "steps" else n_cases
 
     def max_count(self, *, steps_per_round: int) -> int:
         """The most that an update can be weighted by."""

@@ -81,6 +81,7 @@ def test_an_agent_killed_after_the_charge_goes_on_from_it_and_ends_with_the_budg
     assert [item.round for item in read_charges(site.folder)] == [1, 2]
 
 
+@pytest.mark.soak
 def test_a_federation_whose_agent_was_killed_ends_when_the_budget_is_spent(tmp_path):
     federation = make_federation(tmp_path)
     study = signed_study(
