@@ -17,7 +17,7 @@ def aggregate(
     spool: Spool,
     *,
     model: Weights,
-    counts: Mapping[str, int],
+    counts: Mapping[str, float],
     rules: FederationRules,
     comparison: Comparison,
 ) -> Weights:
@@ -48,7 +48,7 @@ def aggregate(
 
 
 def _combined(
-    values: Iterator[NDArray[np.generic]], counts: Sequence[int], rules: FederationRules
+    values: Iterator[NDArray[np.generic]], counts: Sequence[float], rules: FederationRules
 ) -> NDArray[np.float64]:
     """One stretch of the result from the same stretch of each site, by name."""
     if rules.aggregation in {"median", "trimmed_mean"}:

@@ -70,7 +70,7 @@ def make_server_app(
         while not is_finished(manifest, records):
             head = record_heads(records)[-1]
             try:
-                model, record = rounds.run(len(records) + 1, model, server_head=head)
+                model, record = rounds.run(len(records) + 1, model, records, server_head=head)
             except BudgetError as error:
                 if not records:
                     raise

@@ -19,7 +19,8 @@ class GlobalModel:
 
     weights: Weights
     memory: Weights = field(default_factory=dict)
-    """The server's momentum and second moments, by ``<kind>.<array>``; empty for ``fedavg``."""
+    """The server's momentum and second moments, by ``<kind>.<array>``, or the sites' variates;
+    empty for ``fedavg``."""
 
 
 def step(
@@ -34,13 +35,13 @@ def step(
     ahead: by sqrt(1 - beta_2^(t + 1)) / (1 - beta_1^(t + 1)) in round t.
 
     Args:
-        model: Before the round.
+        model: Before the round; its memory with the round's variates for ``scaffold``.
         mean: The aggregated updates.
         rules: Algorithm, rate and betas.
         round_number: Counted from 1 over the whole study, not from where a process began.
     """
-    if rules.algorithm == "fedavg":
-        return GlobalModel(mean)
+    if rules.algorithm in {"fedavg", "scaffold"}:
+        return GlobalModel(mean, model.memory)
     weights, memory = (_momentum if rules.algorithm == "fedavgm" else _adaptive)(
         model, mean, rules=rules, round_number=round_number
     )

@@ -65,6 +65,15 @@ class Spool:
             offset=piece.offset,
         )
 
+    def weights(self, site: str) -> Weights:
+        """All arrays of a site."""
+        weights: Weights = {}
+        with self._path(site).open("rb") as handle:
+            for name, array in self._model.items():
+                flat = np.fromfile(handle, dtype=array.dtype, count=array.size)
+                weights[name] = flat.reshape(array.shape)
+        return weights
+
     def pieces(self) -> Iterator[Piece]:
         """All stretches of all arrays, in order."""
         before = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from flwr.app import Message
@@ -19,13 +19,14 @@ from federation.similarity import Comparison, compare, outlier_scores, suspects
 from federation.spool import Spool
 from federation.updates import (
     SiteUpdate,
-    believed_counts,
     is_budget_spent,
     is_dice,
     outliers,
     read_update,
     weighted_mean,
 )
+from federation.variates import corrections, path_length, variates_after
+from federation.weighting import site_weights
 from segfed.errors import BudgetError, FederationError
 from segfed.protocol import Manifest, RoundRecord, Stage, Verb
 from segfed.settings import Settings
@@ -70,13 +71,19 @@ class CheckedRounds:
         )
 
     def run(
-        self, round_number: int, model: GlobalModel, *, server_head: str = ""
+        self,
+        round_number: int,
+        model: GlobalModel,
+        earlier: Sequence[RoundRecord] = (),
+        *,
+        server_head: str = "",
     ) -> tuple[GlobalModel, RoundRecord]:
         """The next global model, and what the round brought.
 
         Args:
             round_number: Counted from 1 over the whole study.
             model: What the round before left.
+            earlier: The records of the rounds before.
             server_head: Head of the record of the rounds before; every site is told.
 
         Raises:
@@ -85,12 +92,11 @@ class CheckedRounds:
         """
         started = self._clock.now()
         notes = RoundNotes(self._sites, server_head=server_head)
-        combine = (
-            self._combine_masked
-            if self._manifest.privacy.secure_aggregation
-            else self._combine_openly
-        )
-        updates, mean = combine(round_number, model.weights, notes)
+        if self._manifest.privacy.secure_aggregation:
+            updates, mean = self._combine_masked(round_number, model, notes)
+        else:
+            updates, mean, memory = self._combine_openly(round_number, model, notes, earlier)
+            model = GlobalModel(model.weights, memory)
         model = step(model, mean, rules=self._rules, round_number=round_number)
         self._validate(round_number, model.weights, notes)
         return model, RoundRecord(
@@ -105,29 +111,45 @@ class CheckedRounds:
         )
 
     def _combine_openly(
-        self, round_number: int, model: Weights, notes: RoundNotes
-    ) -> tuple[list[SiteUpdate], Weights]:
-        """The updates that count, and the model that they make together."""
-        spool = Spool(self._spool, model=model)
+        self,
+        round_number: int,
+        model: GlobalModel,
+        notes: RoundNotes,
+        earlier: Sequence[RoundRecord],
+    ) -> tuple[list[SiteUpdate], Weights, Weights]:
+        """The updates that count, the model that they make together, and the server's memory."""
+        spool = Spool(self._spool, model=model.weights)
         try:
             updates = self._train(round_number, model, notes, spool)
             self._demand_quorum(round_number, updates, notes)
-            comparison = compare(spool, model=model, sites=[update.site for update in updates])
+            comparison = compare(
+                spool, model=model.weights, sites=[update.site for update in updates]
+            )
             updates = self._judge(updates, comparison, notes)
             self._demand_quorum(round_number, updates, notes)
-            counts = believed_counts(updates, self._rules)
-            return updates, aggregate(
+            counts = site_weights(updates, rules=self._rules, earlier=earlier)
+            mean = aggregate(
                 spool,
-                model=model,
+                model=model.weights,
                 counts=counts,
                 rules=self._rules,
                 comparison=comparison.of(counts),
             )
+            memory = model.memory
+            if self._rules.algorithm == "scaffold":
+                paths = {
+                    update.site: path_length(
+                        self._manifest, round_number, steps=int(update.metrics["steps"])
+                    )
+                    for update in updates
+                }
+                memory = variates_after(model, spool, weights=counts, paths=paths)
+            return updates, mean, memory
         finally:
             spool.clear()
 
     def _combine_masked(
-        self, round_number: int, model: Weights, notes: RoundNotes
+        self, round_number: int, model: GlobalModel, notes: RoundNotes
     ) -> tuple[list[SiteUpdate], Weights]:
         """The same by secure aggregation: no update is ever here by itself."""
         updates = self._train(round_number, model, notes, None)
@@ -145,15 +167,18 @@ class CheckedRounds:
 
         secure = SecureSum(ask, notes.drop, self._manifest, round_number)
         counts = {update.site: update.count(self._rules) for update in updates}
-        mean, survivors = secure.mean(model, counts)
+        mean, survivors = secure.mean(model.weights, counts)
         return [update for update in updates if update.site in survivors], mean
 
     def _train(
-        self, round_number: int, model: Weights, notes: RoundNotes, spool: Spool | None
+        self, round_number: int, model: GlobalModel, notes: RoundNotes, spool: Spool | None
     ) -> list[SiteUpdate]:
         """The updates that count, by site; their weights are in the spool, if there is one."""
         updates: dict[str, SiteUpdate] = {}
-        requests = self._requests("train", round_number, model, self._sites, notes)
+        extras = corrections(model, self._sites) if self._rules.algorithm == "scaffold" else {}
+        requests = self._requests(
+            "train", round_number, model.weights, self._sites, notes, extras=extras
+        )
         replies = self._attendance.exchange(
             requests, enough=lambda: len(updates) >= self._rules.minimum_sites
         )
@@ -164,7 +189,7 @@ class CheckedRounds:
                     reply,
                     site=site,
                     manifest=self._manifest,
-                    model=None if spool is None else model,
+                    model=None if spool is None else model.weights,
                     is_masked=spool is None,
                 )
             except FederationError as error:
@@ -235,16 +260,22 @@ class CheckedRounds:
         model: Weights,
         sites: Collection[str],
         notes: RoundNotes,
+        *,
+        extras: Mapping[str, Weights] | None = None,
     ) -> dict[str, Message]:
-        """One message for each of some sites, in the order of their names, if it is connected."""
+        """One message for each of some sites, in the order of their names, if it is connected.
+
+        Each holds the model, and what there is for its site alone.
+        """
         nodes = self._attendance.connected()
         for site in sorted(set(sites) - nodes.keys()):
             notes.drop(site, f"{verb}: not connected")
         arrays = write_arrays(model)
+        own = {site: write_arrays({**model, **extra}) for site, extra in (extras or {}).items()}
         requests = {
             site: request_message(
                 verb,
-                arrays,
+                own.get(site, arrays),
                 manifest_sha256=self._manifest.sha256,
                 round_number=round_number,
                 node_id=node_id,

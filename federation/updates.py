@@ -55,7 +55,7 @@ def believed_counts(updates: Collection[SiteUpdate], rules: FederationRules) -> 
     would replace the model. Among fewer than three sites nothing is a usual count.
     """
     counts = {update.site: update.count(rules) for update in updates}
-    if rules.weighting != "cases" or len(counts) < _FEWEST_COUNTS:
+    if rules.weighting == "steps" or len(counts) < _FEWEST_COUNTS:
         return counts
     most = int(_LARGEST_COUNT_RATIO * median(counts.values()))
     return {site: min(count, most) for site, count in counts.items()}

@@ -38,6 +38,9 @@ SOCKET_KEY = "agent-socket"
 MANIFEST_KEY = "manifest-sha256"
 """Names the study in Flower's run config, which holds nothing else."""
 
+CORRECTION_PREFIX = "correction."
+"""Before the names of SCAFFOLD's tensors that a request to train may hold beside the model's."""
+
 Arm = Literal["manual", "assisted"]
 """How a reader was asked to label a case."""
 
@@ -107,7 +110,8 @@ class RoundRequest:
     round: int
     verb: Verb
     weights: bytes
-    """The global model, as safetensors; in a stage of secure aggregation its request, as JSON."""
+    """The global model, as safetensors, and for ``scaffold`` the site's correction with it; in a
+    stage of secure aggregation its request, as JSON."""
 
     ttl_seconds: float = field(default=math.inf, compare=False)
     """How long somebody waits for the reply; no part of the key."""
@@ -328,8 +332,8 @@ class RoundRecord(Settings):
 
     round: int
     loss: float | None
-    """Mean training loss over the sites, weighted as the aggregation is; None where no site
-    states it."""
+    """Mean training loss over the sites, weighted by their cases, or steps where these weigh; None
+    where no site states it."""
 
     validation_dice: float | None
     """Mean over sites of the mean over structures; ``None`` where no site could score it."""

@@ -13,7 +13,9 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from segfed.dp_rules import DifferentialPrivacy
 from segfed.settings import Settings
 
-Algorithm = Literal["fedavg", "fedavgm", "fedadam", "fedyogi"]
+Algorithm = Literal["fedavg", "fedavgm", "fedadam", "fedyogi", "scaffold"]
+Weighting = Literal["cases", "steps", "sites", "fedcostwavg", "fedpidavg"]
+PersonalLayers = Literal["norm", "head"]
 
 Compression = Literal["none", "fp16", "int8", "int4"]
 
@@ -23,6 +25,7 @@ _SERVER_LEARNING_RATES: dict[Algorithm, float] = {
     "fedavgm": 1.0,
     "fedadam": 0.1,
     "fedyogi": 0.01,
+    "scaffold": 1.0,
 }
 
 
@@ -31,7 +34,8 @@ class FederationRules(Settings):
 
     algorithm: Algorithm = "fedavg"
     """What the server makes of the mean of the updates: the new model itself (``fedavg``), or a
-    step towards it with momentum (``fedavgm``) or a rate of its own for each weight."""
+    step towards it with momentum (``fedavgm``) or a rate of its own for each weight. With
+    ``scaffold`` it is the mean, and each site is told how its steps differ from all sites'."""
 
     proximal_mu: Annotated[float, Field(ge=0)] = 0.0
     """FedProx: each site adds (mu / 2) ||w - w0||² to its loss; 0 leaves the loss as it is."""
@@ -46,8 +50,13 @@ class FederationRules(Settings):
     server_tau: PositiveFloat = 1e-3
     """Added to the root of the second moment; the larger, the less the rates differ by weight."""
 
-    weighting: Literal["cases", "steps", "sites"] = "cases"
-    """What a site's update counts by, ``sites`` being once each, as all but the ``mean`` do."""
+    weighting: Weighting = "cases"
+    """What a site's update counts by, ``sites`` being once each, as all but the ``mean`` do.
+    ``fedcostwavg`` and ``fedpidavg`` add to the share of the cases how each site's loss falls."""
+
+    personal: tuple[PersonalLayers, ...] = ()
+    """Layers that each site trains on from its own, and not from the sites' mean: ``norm`` is
+    FedBN. The global model holds their mean all the same."""
 
     aggregation: Literal["mean", "median", "trimmed_mean", "krum", "multi_krum"] = "mean"
     """``median`` and ``trimmed_mean`` are taken weight by weight, and bear some hostile sites.
@@ -110,7 +119,7 @@ class FederationRules(Settings):
     @property
     def remembers(self) -> bool:
         """Whether the server keeps more than the model from round to round."""
-        return self.algorithm in {"fedadam", "fedyogi"} or (
+        return self.algorithm in {"fedadam", "fedyogi", "scaffold"} or (
             self.algorithm == "fedavgm" and self.server_momentum > 0
         )
 
@@ -128,6 +137,41 @@ class FederationRules(Settings):
     def uses_krum(self) -> bool:
         """Whether updates are chosen by their distances."""
         return self.aggregation in {"krum", "multi_krum"}
+
+    @property
+    def weighs_losses(self) -> bool:
+        """Whether updates count by the losses that sites report."""
+        return self.weighting in {"fedcostwavg", "fedpidavg"}
+
+    @model_validator(mode="after")
+    def _algorithm_sees_what_it_needs(self) -> Self:
+        if problems := "; ".join(self._contradictions()):
+            raise ValueError(problems)
+        return self
+
+    def _contradictions(self) -> Iterator[str]:
+        """One phrase for each pair of settings of which one undoes the other."""
+        scaffold = "algorithm 'scaffold'" if self.algorithm == "scaffold" else None
+        weighting = f"weighting {self.weighting!r}" if self.weighs_losses else None
+        for name in filter(None, (scaffold, weighting)):
+            if self.aggregation != "mean":
+                yield (
+                    f"{name} is for the sites' weighted mean, but aggregation is "
+                    f"{self.aggregation!r}: set that to 'mean', or remove the former"
+                )
+        for name in filter(None, (scaffold, "personal" if self.personal else None)):
+            if self.clip_norm_ratio is not None:
+                yield (
+                    f"{name} needs updates of full length, which clip_norm_ratio shortens: remove "
+                    "one or the other"
+                )
+        if self.personal and self.algorithm != "fedavg":
+            yield (
+                f"personal layers never start from the sites' mean, but algorithm "
+                f"{self.algorithm!r} steers by it: take 'fedavg', or remove personal"
+            )
+        if len(set(self.personal)) < len(self.personal):
+            yield f"personal lists something twice: {', '.join(self.personal)}"
 
     @model_validator(mode="after")
     def _krum_has_enough_sites(self) -> Self:
@@ -181,14 +225,22 @@ def check_together(
         seconds_per_round: Of the study, after which sites begin no step.
 
     Raises:
-        ValueError: Naming every setting that contradicts ``secure_aggregation``, or else every one
-            that contradicts ``differential_privacy``.
+        ValueError: Naming every setting that contradicts ``secure_aggregation``, or else what needs
+            updates that ``clip_norm`` does not shorten, or else every setting that contradicts
+            ``differential_privacy``.
     """
     found = ", ".join(_needs_single_updates(federation)) if privacy.secure_aggregation else ""
     if found:
         raise ValueError(
             f"secure_aggregation hides each site's update from the server, which {found} would "
             "have to see: remove one or the other"
+        )
+    needs_length = "algorithm 'scaffold'" if federation.algorithm == "scaffold" else ""
+    needs_length = "personal" if federation.personal else needs_length
+    if needs_length and privacy.clip_norm is not None:
+        raise ValueError(
+            f"{needs_length} needs updates of full length, which clip_norm of [privacy] shortens: "
+            "remove one or the other"
         )
     found = "; ".join(_unaccountable(federation, privacy, seconds_per_round))
     if found:
@@ -202,6 +254,10 @@ def _needs_single_updates(rules: FederationRules) -> Iterator[str]:
     """Settings that nobody can keep who sees only a sum."""
     if rules.aggregation != "mean":
         yield f"aggregation {rules.aggregation!r}"
+    if rules.algorithm == "scaffold":
+        yield "algorithm 'scaffold'"
+    if rules.weighs_losses:
+        yield f"weighting {rules.weighting!r} (the sites themselves multiply by their cases)"
     if rules.clip_norm_ratio is not None:
         yield "clip_norm_ratio"
     if rules.max_update_norm is not None:
@@ -224,7 +280,9 @@ def _unaccountable(
     if rules is None:
         return
     if federation.algorithm not in _NOTHING_BESIDE_THE_UPDATE:
-        yield f"algorithm {federation.algorithm!r} sends more than an update"
+        yield f"algorithm {federation.algorithm!r} sends more than an update, or corrects steps"
+    if federation.weighs_losses:
+        yield f"weighting {federation.weighting!r} needs losses, which do not leave"
     if seconds_per_round is not None:
         yield "with seconds_per_round the number of steps tells something about the data"
     if rules.unit == "site":

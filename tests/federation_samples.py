@@ -18,6 +18,7 @@ from federation.messages import Weights
 from federation.simulation import run_federation
 from federation.strategy import CheckedRounds
 from segfed.protocol import (
+    CORRECTION_PREFIX,
     AgentConnection,
     AgentError,
     AgentErrorCode,
@@ -41,7 +42,7 @@ def manifest(**changes: Any) -> Manifest:
     fields = {
         "study": "s",
         "task": "t",
-        "plan": {"structures": {"x": [1]}},
+        "plan": {"structures": {"x": [1]}, "learning_rate": 0.1},
         "arm": "manual",
         "train_split": "train",
         "seed": 0,
@@ -65,7 +66,9 @@ class AddingAgent:
         if request.verb == "validate":
             return RoundReply(b"", 1, {"dice_x": float(weights["b.scale"]) / 10, "seconds": 0.5})
         trained = {
-            name: np.asarray(value + np.float32(self.step)) for name, value in weights.items()
+            name: np.asarray(value + np.float32(self.step))
+            for name, value in weights.items()
+            if not name.startswith(CORRECTION_PREFIX)
         }
         metrics = {"loss": self.step, "seconds": 1.0, "steps": 1.0}
         return RoundReply(save(trained), self.n_cases, metrics)

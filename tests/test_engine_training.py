@@ -19,9 +19,8 @@ from segfed.engine import (
 )
 from segfed.engine.batches import training_batch
 from segfed.engine.cache import label_positions
-from segfed.engine.optimizer import schedule
-from segfed.engine.proximal import ProximalPull
 from segfed.errors import OutOfMemoryError, TrainingError, WeightsError
+from segfed.learning_rate import schedule
 from tests.engine_samples import SHAPE, sample_cases, sample_plan
 
 CPU = torch.device("cpu")
@@ -299,19 +298,6 @@ def test_a_structure_that_no_case_holds_has_no_dice():
     assert math.isnan(validation_dice(network, plan, sample_cases(1), device=CPU)["cyst"])
 
 
-def test_the_proximal_term_pulls_back_by_mu_times_the_distance():
-    # The gradient of (0.5 / 2) (w - 2)² at w = 5 is 0.5 x 3 = 1.5, added to 1.
-    network = torch.nn.Linear(1, 1, bias=False)
-    network.weight.data.fill_(2.0)
-    pull = ProximalPull(network, 0.5)
-    network.weight.data.fill_(5.0)
-    network.weight.grad = torch.ones(1, 1)
-
-    pull.add_gradient()
-
-    assert network.weight.grad.item() == 2.5
-
-
 def distance_after(steps, **options):
     """How far the weights are from where they were, after some steps."""
     run = trainer(total_steps=20)
@@ -323,6 +309,17 @@ def distance_after(steps, **options):
 def test_a_proximal_site_takes_the_same_first_step_and_drifts_less():
     assert distance_after(1, proximal_mu=10.0) == distance_after(1)
     assert distance_after(8, proximal_mu=10.0) < 0.8 * distance_after(8)
+
+
+def test_a_correction_moves_the_first_step_by_its_rate():
+    # The first of 20 steps is taken at half of the full rate of 0.01: warm-up is 2 steps.
+    plain, corrected = trainer(total_steps=20), trainer(total_steps=20)
+    ones = {name: torch.ones_like(value) for name, value in plain.weights().items()}
+
+    plain.run(1)
+    corrected.run(1, correction=ones)
+
+    assert_same({k: v - 0.005 for k, v in plain.weights().items()}, corrected.weights())
 
 
 def test_no_step_begins_after_the_seconds_of_a_round():

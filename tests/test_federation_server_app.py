@@ -82,6 +82,8 @@ def test_a_run_that_was_cut_short_ends_like_an_unbroken_one(tmp_path):
         {"algorithm": "fedadam"},
         {"algorithm": "fedyogi"},
         {"aggregation": "median"},
+        {"algorithm": "scaffold"},
+        {"weighting": "fedpidavg"},
     ],
     ids=str,
 )

@@ -17,6 +17,7 @@ from segfed.rules import FederationRules, PrivacyRules, check_together
         ({"algorithm": "fedadam"}, 0.1, True),
         ({"algorithm": "fedyogi", "server_momentum": 0.0}, 0.01, True),
         ({"algorithm": "fedadam", "server_learning_rate": 0.3}, 0.3, True),
+        ({"algorithm": "scaffold"}, 1.0, True),
     ],
     ids=str,
 )
@@ -36,6 +37,8 @@ def test_rate_and_memory_follow_from_the_algorithm(rules, rate, remembers):
         {"round_deadline_seconds": 0},
         {"clip_norm_ratio": 0},
         {"algorithm": "fedprox"},  # FedProx is proximal_mu, with any algorithm
+        {"personal": ["encoder"]},
+        {"personal": ["norm", "norm"]},
     ],
     ids=str,
 )
@@ -51,6 +54,33 @@ def test_krum_is_refused_where_fewer_than_2_f_plus_3_sites_may_remain(aggregatio
         FederationRules.model_validate(rules | {"minimum_sites": fewest})
         with pytest.raises(ValidationError, match=f"among {fewest} or more"):
             FederationRules.model_validate(rules | {"minimum_sites": fewest - 1})
+
+
+@pytest.mark.parametrize(
+    ("rules", "named"),
+    [
+        ({"algorithm": "scaffold", "aggregation": "median"}, "set that to 'mean'"),
+        ({"weighting": "fedcostwavg", "aggregation": "trimmed_mean"}, "set that to 'mean'"),
+        ({"weighting": "fedpidavg", "aggregation": "median"}, "weighting 'fedpidavg'"),
+        ({"algorithm": "scaffold", "clip_norm_ratio": 1.0}, "which clip_norm_ratio shortens"),
+        ({"personal": ["norm"], "clip_norm_ratio": 1.0}, "personal needs updates of full length"),
+        ({"personal": ["norm"], "algorithm": "scaffold"}, "take 'fedavg', or remove personal"),
+        ({"personal": ["head"], "algorithm": "fedavgm"}, "take 'fedavg', or remove personal"),
+    ],
+    ids=str,
+)
+def test_settings_of_which_one_undoes_the_other_are_refused(rules, named):
+    for key in rules:
+        FederationRules.model_validate({key: rules[key]})
+    with pytest.raises(ValidationError, match=named):
+        FederationRules.model_validate(rules)
+
+
+def test_every_contradiction_is_named_at_once():
+    rules = {"algorithm": "scaffold", "aggregation": "median", "clip_norm_ratio": 1.0}
+
+    with pytest.raises(ValidationError, match=r"set that to 'mean'.*clip_norm_ratio shortens"):
+        FederationRules.model_validate(rules)
 
 
 MASKED = {"secure_aggregation": True, "threshold": 3, "clip_norm": 1.0}
@@ -83,6 +113,9 @@ def test_masks_need_a_threshold_and_a_range(wrong):
         {"clip_norm_ratio": 1.0},
         {"max_update_norm": 5.0},
         {"suspects": "drop"},
+        {"algorithm": "scaffold"},
+        {"weighting": "fedcostwavg"},
+        {"weighting": "fedpidavg"},
         {"compression": "int8"},
     ],
     ids=str,
@@ -94,3 +127,12 @@ def test_what_needs_single_updates_is_refused_beside_secure_aggregation(rules):
     check_together(FederationRules(), PrivacyRules.model_validate(MASKED))
     with pytest.raises(ValueError, match=next(iter(rules))):
         check_together(federation, PrivacyRules.model_validate(MASKED))
+
+
+@pytest.mark.parametrize("rules", [{"algorithm": "scaffold"}, {"personal": ["norm"]}], ids=str)
+def test_what_needs_whole_updates_is_refused_beside_clipping(rules):
+    federation = FederationRules.model_validate(rules)
+
+    check_together(federation, PrivacyRules())
+    with pytest.raises(ValueError, match=r"clip_norm of \[privacy\] shortens"):
+        check_together(federation, PrivacyRules(clip_norm=1.0))

@@ -3,6 +3,7 @@
 from segfed.agent.agent import Agent
 from segfed.agent.approval import approved_studies, decide
 from segfed.agent.audit import AUDIT_FILE, AuditEntry, read_audit
+from segfed.agent.personal import read_personal
 from segfed.agent.resident import ResidentAgent
 from segfed.agent.shared_history import SharedHistory, shared_history
 from segfed.agent.signing import (
@@ -28,6 +29,7 @@ __all__ = [
     "is_signed_by",
     "read_audit",
     "read_owner_key",
+    "read_personal",
     "read_signed",
     "shared_history",
     "sign",

@@ -14,6 +14,7 @@ from segfed import __version__
 from segfed.agent.audit import Clock, utc_now
 from segfed.agent.budgeted import release_training, train_within_budget
 from segfed.agent.compressing import compressed
+from segfed.agent.correction import split_correction
 from segfed.agent.departures import Departures
 from segfed.agent.egress import check_egress, rounded
 from segfed.agent.jobs import (
@@ -24,15 +25,18 @@ from segfed.agent.jobs import (
     stored_training,
 )
 from segfed.agent.masking import answer_stage, check_stage_egress, clipped_update, moved
+from segfed.agent.personal import read_personal, write_personal
 from segfed.agent.policy import check_case_count, check_request
 from segfed.engine import (
     LocalTrainer,
     Plan,
     PreparedCase,
+    State,
     UNet,
     build_network,
     check_weights,
     from_bytes,
+    personal_part,
     prepare,
     read_plan,
     to_bytes,
@@ -132,10 +136,14 @@ class Agent:
 
     def _train(self, request: RoundRequest) -> RoundReply:
         """The weights after this round's local steps."""
+        rules = self._manifest.federation
+        state, correction = split_correction(
+            from_bytes(request.weights), self._network, algorithm=rules.algorithm
+        )
         trainer = self._trainer_before(request.round)
-        trainer.load_weights(from_bytes(request.weights))
+        trainer.load_weights({**state, **self._personal(request.round - 1)})
         if self._manifest.privacy.differential_privacy is None:
-            reply = self._freely(trainer)
+            reply = self._freely(trainer, correction)
         else:
             labels = self._train_labels
             reply = train_within_budget(
@@ -143,20 +151,34 @@ class Agent:
             )
         # A slow site that took fewer steps still keeps the study's place in the schedule.
         trainer.steps_done = request.round * self._manifest.steps_per_round
+        if rules.personal:
+            write_personal(
+                self._site.folder,
+                self._manifest.sha256,
+                round_number=request.round,
+                layers=personal_part(trainer.weights(), self._network, rules.personal),
+            )
         weights = self._clipped(to_bytes(trainer.weights()), request.weights)
         return replace(reply, weights=weights)
 
-    def _freely(self, trainer: LocalTrainer) -> RoundReply:
+    def _freely(self, trainer: LocalTrainer, correction: State | None) -> RoundReply:
         """Train a round of a study without a privacy budget; the reply lacks its weights."""
         summary = trainer.run(
             self._manifest.steps_per_round,
             seconds=self._manifest.seconds_per_round,
             proximal_mu=self._manifest.federation.proximal_mu,
+            correction=correction,
         )
         metrics = {"seconds": summary.seconds, "steps": float(summary.steps)}
         if summary.n_cases >= self._site.settings.policy.minimum_metric_cases:
             metrics["loss"] = summary.loss
         return RoundReply(b"", summary.n_cases, metrics)
+
+    def _personal(self, round_number: int) -> State:
+        """The layers that this site has of its own after a round; none where all are shared."""
+        if not self._manifest.federation.personal:
+            return {}
+        return read_personal(self._site.folder, self._manifest.sha256, round_number=round_number)
 
     def _clipped(self, trained: bytes, base: bytes) -> bytes:
         """The trained weights as the study bounds them; with secure aggregation the update alone.
@@ -200,7 +222,7 @@ class Agent:
         started = time.perf_counter()
         weights = from_bytes(request.weights)
         check_weights(weights, self._network)
-        self._network.load_state_dict(weights)
+        self._network.load_state_dict({**weights, **self._personal(request.round)})
         scores = validation_means(self._network, self._plan, cases, device=self._device)
         metrics = {
             f"dice_{name}": score.mean

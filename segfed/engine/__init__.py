@@ -15,6 +15,7 @@ from segfed.engine.export import export_onnx, export_program
 from segfed.engine.local_training import train_local
 from segfed.engine.memory import training_bytes
 from segfed.engine.network import UNet, build_network
+from segfed.engine.personal import personal_part
 from segfed.engine.plan import Plan, make_plan, read_plan
 from segfed.engine.planning import DataSummary, plan_for, plan_table, summarise
 from segfed.engine.prediction import (
@@ -58,6 +59,7 @@ __all__ = [
     "from_bytes",
     "load_bundle",
     "make_plan",
+    "personal_part",
     "plan_for",
     "plan_table",
     "predict_label",

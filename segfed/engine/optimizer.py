@@ -1,8 +1,6 @@
-"""How a step changes the weights: the optimizer, and its learning rate."""
+"""How a step changes the weights: the optimizer and what it remembers."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import nn
@@ -10,9 +8,6 @@ from torch import nn
 from segfed.engine.weights import State
 
 _WEIGHT_DECAY = 1e-4
-# The rate rises during this share of the steps: Adam's first estimates of the gradient's size are
-# poor. Then it falls along a half cosine to zero.
-_WARMUP_FRACTION = 0.1
 
 
 def make_optimizer(network: nn.Module, *, learning_rate: float) -> torch.optim.AdamW:
@@ -20,15 +15,6 @@ def make_optimizer(network: nn.Module, *, learning_rate: float) -> torch.optim.A
     # Not fused: on a CPU that walks weights and memory side by side without a look at their
     # layouts, and gradients or a resumed memory in another one would be mixed up without a word.
     return torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=_WEIGHT_DECAY)
-
-
-def schedule(step: int, total_steps: int) -> float:
-    """Share of the full learning rate at a step: a short rise, then half a cosine down to zero."""
-    warmup = max(1, round(_WARMUP_FRACTION * total_steps))
-    if step < warmup:
-        return (step + 1) / warmup
-    done = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-    return max(0.5 * (1 + math.cos(math.pi * done)), 1e-3)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from segfed.engine.batches import draw_patches, training_batch
 from segfed.engine.cache import PreparedCase
 from segfed.engine.device import enough_memory, mixed_precision
 from segfed.engine.loss import loss_at_scales
-from segfed.engine.proximal import ProximalPull
+from segfed.engine.steering import Steering
 from segfed.engine.training import LocalTrainer
 from segfed.privacy.noise import RandomBytes, drawn, normal
 
@@ -63,12 +63,11 @@ def private_steps(
         OutOfMemoryError: If the device cannot hold the patches of one patient.
     """
     trainer.network.train()
-    pull = ProximalPull(trainer.network, proximal_mu) if proximal_mu else None
+    steering = Steering(trainer.network, mu=proximal_mu, correction=None)
     for _ in range(steps):
         with enough_memory(trainer.device, otherwise=_ADVICE):
             set_noised_gradients(trainer, patients, noise=noise, random_bytes=random_bytes)
-        if pull is not None:
-            pull.add_gradient()
+        steering.before_step()
         trainer.follow_gradients()
 
 

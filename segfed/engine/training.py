@@ -17,11 +17,12 @@ from segfed.engine.cache import PreparedCase
 from segfed.engine.device import enough_memory, place, reused_memory
 from segfed.engine.gradients import BatchGradients
 from segfed.engine.network import UNet
-from segfed.engine.optimizer import load_optimizer, make_optimizer, optimizer_tensors, schedule
+from segfed.engine.optimizer import load_optimizer, make_optimizer, optimizer_tensors
 from segfed.engine.plan import Plan
-from segfed.engine.proximal import ProximalPull
+from segfed.engine.steering import Steering
 from segfed.engine.weights import State, check_weights, copy_state, from_bytes, to_bytes
 from segfed.errors import TrainingError
+from segfed.learning_rate import schedule
 
 _LOG = logging.getLogger(__name__)
 
@@ -151,6 +152,7 @@ class LocalTrainer:
         *,
         seconds: float | None = None,
         proximal_mu: float = 0.0,
+        correction: State | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> TrainSummary:
         """Take some of the run's steps.
@@ -161,6 +163,7 @@ class LocalTrainer:
             seconds: Begin no step after so long, but take at least one.
             proximal_mu: Adds (mu / 2) ||w - w0||² to the loss, w0 being the weights before the
                 first of these steps (FedProx, Li et al. 2020); the reported loss is without it.
+            correction: SCAFFOLD's c - c_i by parameter, which each step takes off, times its rate.
             clock: Measures the seconds.
 
         Raises:
@@ -172,7 +175,7 @@ class LocalTrainer:
         self.network.train()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        pull = ProximalPull(self.network, proximal_mu) if proximal_mu else None
+        steering = Steering(self.network, mu=proximal_mu, correction=correction)
         losses: list[float] = []
         with reused_memory(self.device), ThreadPoolExecutor(max_workers=1) as ahead:
             # What a step draws depends on its number alone, not on when it is drawn.
@@ -181,7 +184,7 @@ class LocalTrainer:
                 if losses and seconds is not None and clock() - started >= seconds:
                     break
                 patches, drawn = drawn.result(), ahead.submit(self._draw, self.steps_done + 1)
-                loss = self._step(patches, pull)
+                loss = self._step(patches, steering)
                 losses.append(loss)
                 self.steps_done += 1
                 if on_step:
@@ -202,7 +205,7 @@ class LocalTrainer:
         _LOG.info("Training took %.1f GB of GPU memory at most.", peak / 1e9)
         return peak
 
-    def _step(self, patches: Patches, pull: ProximalPull | None) -> float:
+    def _step(self, patches: Patches, steering: Steering) -> float:
         """One optimizer step; returns its loss."""
         rate = self._set_rate()
         with enough_memory(self.device, otherwise=_ADVICE):
@@ -214,10 +217,10 @@ class LocalTrainer:
                 f"the learning rate {rate:.2g}; expected a finite number. Lower learning_rate in "
                 f"the plan (now {self.plan.learning_rate:g}), or check the images' intensities."
             )
-        if pull is not None:
-            pull.add_gradient()
+        steering.before_step()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), _MAX_GRADIENT_NORM)
         self._optimizer.step()
+        steering.after_step(rate)
         return value
 
     def follow_gradients(self) -> None:

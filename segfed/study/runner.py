@@ -247,7 +247,11 @@ def _study_record(
             for site in run.data.everywhere
             for labelled in site.test
         ),
-        warnings=(*run.data.warnings, *still_improving(records)),
+        warnings=(
+            *run.data.warnings,
+            *still_improving(records),
+            *_scored_with_own_layers(run.settings),
+        ),
         not_run=tuple(
             StudyModel(**asdict(model)) for model in not_run if model.regime != UNTRAINED
         ),
@@ -260,4 +264,15 @@ def still_improving(records: Sequence[ModelRecord]) -> Iterator[str]:
         yield (
             f"The best validation was the last one of {'; '.join(names)}: they may have been still "
             "improving when their budget ended, and a gap of steps may pass for a gap of data."
+        )
+
+
+def _scored_with_own_layers(settings: StudySettings) -> Iterator[str]:
+    """A warning where the federated model is not the same at every site."""
+    kinds = " and ".join(settings.federation.personal)
+    if kinds and "federated" in settings.regimes:
+        yield (
+            f"The federated model was scored at each site with the site's own {kinds} layers, and "
+            "at external sites with the mean of all sites' layers, which is also what a published "
+            "model holds."
         )

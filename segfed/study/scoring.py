@@ -18,6 +18,7 @@ from segfed.files import sha256_file, sha256_json, write_json
 from segfed.sites import LabelledCase, Task
 from segfed.study.events import CaseScored
 from segfed.study.models import ModelId
+from segfed.study.personal import at_site, sha256_at_site
 from segfed.study.records import METRICS, REFERENCE_VOLUME, ScoreRow
 from segfed.study.run import StudyRun
 from segfed.volumes import read_channels, read_label, write_label
@@ -43,13 +44,18 @@ def score_model(
         weights_sha256: Identifies their weights.
     """
     cases = [(site, labelled) for site in run.data.everywhere for labelled in site.test]
+    own = {
+        site.site.name: at_site(run, model, networks, site=site.site.name)
+        for site in run.data.everywhere
+    }
     rows = []
     for done, (site, labelled) in enumerate(cases, start=1):
         path = run.out / model.predictions / site.site.name / f"{labelled.case.case_id}.nii.gz"
-        key = _key(run, labelled, weights_sha256)
+        sha256 = sha256_at_site(run, model, weights_sha256, site=site.site.name)
+        key = _key(run, labelled, sha256)
         scores = _stored_scores(path, key)
         if scores is None:
-            scores = _predict_and_score(run, networks, labelled, path=path, key=key)
+            scores = _predict_and_score(run, own[site.site.name], labelled, path=path, key=key)
         rows += [
             ScoreRow(
                 regime=model.regime,
@@ -91,7 +97,10 @@ def stored_scores(run: StudyRun, model: ModelId, weights_sha256: str | None) -> 
     for site in run.data.everywhere:
         for labelled in site.test:
             path = run.out / model.predictions / site.site.name / f"{labelled.case.case_id}.nii.gz"
-            key = _key(run, labelled, weights_sha256) if weights_sha256 else None
+            key = None
+            if weights_sha256:
+                sha256 = sha256_at_site(run, model, weights_sha256, site=site.site.name)
+                key = _key(run, labelled, sha256)
             n_left += key is None or _stored_scores(path, key) is None
             if (took := _seconds(path)) is not None:
                 seconds.append(took)

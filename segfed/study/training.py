@@ -27,6 +27,7 @@ from segfed.sites import LabelledCase
 from segfed.study.events import TrainingAdvanced, TrainingFinished, TrainingStarted
 from segfed.study.models import ModelId, arm_choice
 from segfed.study.parallel import threads_per_worker
+from segfed.study.personal import keep_personal
 from segfed.study.preflight import SiteLabels
 from segfed.study.records import INPUTS_FILE, WEIGHTS_FILE, ModelRecord
 from segfed.study.run import StudyRun
@@ -155,9 +156,9 @@ def _train_here(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
 
 def _train_federated(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
     """The global model of the round with the best validation Dice."""
-    folder = run.out / model.folder
+    folder, manifest = run.out / model.folder, _manifest(run, model)
     job = FederationJob(
-        manifest=_manifest(run, model),
+        manifest=manifest,
         sites=tuple(site.site.folder for site in run.data.sites),
         initial_weights=start,
         out=folder,
@@ -173,6 +174,7 @@ def _train_federated(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
     best_round = state.best_round or state.rounds_done
     best = folder / f"round_{best_round:03d}.safetensors"
     write_bytes(folder / WEIGHTS_FILE, best.read_bytes())
+    keep_personal(run, model, manifest, round_number=best_round)
     records = _round_records(folder)
     validated = any(record.validation_dice is not None for record in records)
     return _record(
