@@ -85,7 +85,8 @@ def _grid(matrix: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     i, j, k = ((2 * torch.arange(n).to(matrix) + 1) / n - 1 for n in size)
     first, second, third, shift = matrix.T
     planes, rows = i[:, None] * third, j[:, None] * second
-    return (k[:, None] * first + shift) + rows[:, None] + planes[:, None, None]
+    grid: torch.Tensor = (k[:, None] * first + shift) + rows[:, None] + planes[:, None, None]
+    return grid
 
 
 def _sampled(image: torch.Tensor, grid: torch.Tensor, *, mode: str) -> torch.Tensor:

@@ -73,7 +73,7 @@ class InstanceNorm(nn.InstanceNorm3d):
         return torch.cat(
             [
                 batch_norm(sample, None, None, self.weight, self.bias, training=True, eps=self.eps)
-                for sample in image.split(1)
+                for sample in torch.split(image, 1)
             ]
         )
 

@@ -74,7 +74,7 @@ def noise_multiplier_for(
             epsilon_tolerance=min(0.01, epsilon / 100),
             alphas=list(_ORDERS),
         )
-    return math.ceil(found * 1e4) / 1e4
+    return float(math.ceil(found * 1e4) / 1e4)
 
 
 @contextmanager
