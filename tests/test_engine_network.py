@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from segfed.engine import UNet, build_network, read_plan
-from segfed.engine.blocks import Head, InstanceNorm, Upsample, build_level
+from segfed.engine.blocks import Convolution, Head, InstanceNorm, Upsample, build_level
 from segfed.engine.network import network_arguments
 from tests.engine_samples import sample_plan
 
@@ -161,3 +161,25 @@ def test_no_state_but_weights(changes):
 
     assert not list(network.buffers())
     assert len(network.state_dict()) == len(list(network.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride", "expected"),
+    [
+        ((3, 5, 6), (1, 1, 1), torch.bfloat16),
+        ((6, 6, 5), (2, 2, 2), torch.bfloat16),
+        ((2, 5, 6), (1, 1, 1), torch.float32),
+        ((6, 6, 4), (2, 2, 2), torch.float32),
+    ],
+)
+def test_a_result_with_few_voxels_along_an_axis_is_computed_in_float32(shape, stride, expected):
+    convolution = Convolution(4, 8, kernel=(3, 3, 3), stride=stride)
+    image = torch.randn(1, 4, *shape)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = convolution(image.bfloat16())
+
+    assert result.dtype == expected
+    torch.testing.assert_close(
+        result.float(), convolution(image.bfloat16().float()), atol=0.05, rtol=0.05
+    )

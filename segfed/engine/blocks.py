@@ -14,6 +14,9 @@ SLOPE = 0.01
 # Of group norm; where there are fewer channels, or their number does not divide, fewer.
 _GROUPS = 8
 
+# Along each axis of a convolution's result, for bfloat16 on a CPU.
+_FEWEST_VOXELS = 3
+
 Triple = tuple[int, int, int]
 
 
@@ -56,6 +59,28 @@ class _Residual(nn.Module):
         """Shape (B, C, I, J, K) in and out, each with its own C, I, J and K."""
         total: torch.Tensor = self.convolutions(image) + self.shortcut(image)
         return leaky_relu(total, SLOPE, inplace=True)
+
+
+class Convolution(nn.Conv3d):
+    """A convolution without bias, padded to keep the size, in bfloat16 only where that is right.
+
+    On a CPU the gradient of bfloat16 weights reads memory that nobody wrote, or writes beyond its
+    own, where the result has one or two voxels along an axis (PyTorch 2.13 with oneDNN on AVX-512;
+    seen by filling free memory). So few voxels cost nothing in float32.
+    """
+
+    def __init__(self, before: int, after: int, *, kernel: Triple, stride: Triple) -> None:
+        """Channels that come in and go out; sides along I, J and K, odd, and steps."""
+        i, j, k = (side // 2 for side in kernel)
+        super().__init__(before, after, kernel, stride=stride, padding=(i, j, k), bias=False)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Shape (B, C, I, J, K) in and out, each with its own C, I, J and K."""
+        sides = (-(-n // step) for n, step in zip(image.shape[2:], self.stride, strict=True))
+        if not _by_hand(image) or min(sides) >= _FEWEST_VOXELS:
+            return super().forward(image)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(image.float())
 
 
 class InstanceNorm(nn.InstanceNorm3d):
@@ -126,9 +151,8 @@ def _convolution(
     before: int, after: int, *, kernel: Triple, stride: Triple, group_norm: bool
 ) -> list[nn.Module]:
     """Convolution and norm, whose own shift makes a bias needless."""
-    i, j, k = (side // 2 for side in kernel)
     return [
-        nn.Conv3d(before, after, kernel, stride=stride, padding=(i, j, k), bias=False),
+        Convolution(before, after, kernel=kernel, stride=stride),
         nn.GroupNorm(math.gcd(_GROUPS, after), after)
         if group_norm
         else InstanceNorm(after, affine=True),
