@@ -56,13 +56,14 @@ def north(link, federation):
     link["north"].delay_seconds, link["north"].bytes_per_second = 0.0, None
 
 
+@pytest.mark.soak
 def test_a_slow_link_that_breaks_again_and_again_changes_nothing(federation, north, tmp_path):
     study = signed_study(federation, name="breaks", rounds=2, steps_per_round=STEPS)
     north.delay_seconds, north.bytes_per_second = 0.1, 200_000.0
 
     def break_it():
         north.reset()
-        time.sleep(2)
+        time.sleep(10)  # a new connection takes a second or two here
         return rounds_done(federation, study)
 
     done = disturbed_in_round(federation, study, number=1, disturb=lambda: until(break_it))
