@@ -133,7 +133,7 @@ def hosts(*names: str) -> Iterator[dict[str, Host]]:
 
 def environment(user: int) -> dict[str, str]:
     """This process's environment for another user, who has no entry in the list of users."""
-    return os.environ | {"HOME": "/nowhere", "USER": f"user{user}", "OMP_NUM_THREADS": "1"}
+    return os.environ | {"HOME": "/nowhere", "USER": f"user{user}"}
 
 
 def _namespace(name: str, made: list[str]) -> str:
