@@ -22,8 +22,8 @@ from monai.networks.nets import UNet
 from monai.utils import set_determinism
 
 from segfed.engine import Plan
-from segfed.engine.optimizer import schedule
 from segfed.evaluation import dice
+from segfed.learning_rate import schedule
 from segfed.sites import LabelledCase
 
 KEYS = ("image", "label")

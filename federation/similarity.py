@@ -22,6 +22,9 @@ _FEWEST_NORMS, _FEWEST_COSINES = 3, 4
 _LARGEST_RATIO = 3.0
 _SMALLEST_RATIO = 0.2
 _SMALLEST_SHARE_OF_COSINE = 0.5
+# And by so much less: where honest updates hardly agree, late in a training with short rounds, half
+# of little is no sign.
+_SMALLEST_LACK_OF_COSINE = 0.2
 _SMALLEST_DISTANCE = 0.3
 
 
@@ -176,7 +179,8 @@ def _odd_directions(comparison: Comparison) -> Iterator[tuple[str, str]]:
     cosines = comparison.cosines
     usual = float(np.median(cosines))
     for site, cosine in zip(comparison.sites, cosines, strict=True):
-        if usual > 0 and cosine < _SMALLEST_SHARE_OF_COSINE * usual:
+        lacks = usual - cosine > _SMALLEST_LACK_OF_COSINE
+        if lacks and usual > 0 and cosine < _SMALLEST_SHARE_OF_COSINE * usual:
             yield site, f"its cosine with the others is {cosine:.2g}, usual is {usual:.2g}"
 
 

@@ -89,6 +89,12 @@ def test_honest_updates_are_not_named(tmp_path):
     assert flagged(tmp_path, **HONEST, d=[3, -1, -1, 1]) == {}
 
 
+def test_updates_that_all_hardly_agree_are_not_named(tmp_path):
+    late = {"a": [3, 1, 10, 0, 0], "b": [3, -1, 0, 10, 0], "c": [3, 1, 0, 0, 10]}
+
+    assert flagged(tmp_path, **late, d=[0.1, 10, 0, 0, -3]) == {}
+
+
 def test_two_that_agree_with_each_other_do_not_outvote_four(tmp_path):
     # Each honest one agrees with three others of five, each flipped one with one.
     honest = HONEST | {"d": [4, -1, -1, 1]}
