@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all, and the hashes that identify them."""
+"""Files that appear whole or not at all, locks between processes, and hashes of content."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -52,6 +53,32 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file that appears whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all, and that only its owner can ever read."""
+    with replacing(path) as temporary:
+        temporary.touch(mode=0o600)  # before anything secret is in it
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def locked(lock: Path, *, otherwise: Exception | None = None) -> Iterator[None]:
+    """Hold a lock file, alone among all processes of this machine; ends with the process, too.
+
+    Args:
+        lock: The file, made if it is not there; its folder exists.
+        otherwise: Raised where another process has it; without it, that one is waited for.
+    """
+    with lock.open("ab") as handle:
+        if otherwise is None:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        else:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise otherwise from None
+        yield
 
 
 def write_text(path: Path, content: str) -> None:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what is left of those that did not."""
+"""Files that appear whole or not at all, what is left of those that did not, and locks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 import time
 from contextlib import suppress
 
-from segfed.files import remove_leftovers, replacing
+import pytest
+
+from segfed.files import locked, remove_leftovers, replacing, write_private
 
 
 def test_a_block_that_raises_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path):
@@ -36,3 +38,28 @@ def test_only_what_nobody_can_be_writing_any_more_is_removed(tmp_path):
     remove_leftovers(tmp_path / "nowhere", older_than_seconds=0)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == [".partial-new", "label.nii.gz"]
+
+
+def test_a_private_file_is_its_owners_alone(tmp_path):
+    path = tmp_path / "key"
+    path.write_text("old")
+    path.chmod(0o644)
+
+    write_private(path, b"secret")
+
+    assert path.read_bytes() == b"secret"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_lock_is_held_by_one_and_free_afterwards(tmp_path):
+    lock = tmp_path / "lock"
+
+    with (
+        locked(lock),
+        pytest.raises(ValueError, match="taken"),
+        locked(lock, otherwise=ValueError("taken")),
+    ):
+        pass
+
+    with locked(lock, otherwise=ValueError("taken")):
+        pass

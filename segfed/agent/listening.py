@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import socket
@@ -19,6 +18,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from segfed.errors import ConfigError, FederationError
+from segfed.files import locked
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +84,7 @@ def listening_socket(path: Path, *, shared: bool) -> Iterator[socket.socket]:
             path.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def only_agent(site_folder: Path) -> Iterator[None]:
+def only_agent(site_folder: Path) -> contextlib.AbstractContextManager[None]:
     """Hold the site, so that no second agent trains on it; ends with the process, too.
 
     Raises:
@@ -93,15 +92,11 @@ def only_agent(site_folder: Path) -> Iterator[None]:
     """
     lock = site_folder / "cache" / "agent.lock"
     lock.parent.mkdir(exist_ok=True)
-    with lock.open("wb") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FederationError(
-                f"Another agent of the site {site_folder} runs; expected none. Stop that one "
-                "first, or use it."
-            ) from None
-        yield
+    taken = FederationError(
+        f"Another agent of the site {site_folder} runs; expected none. Stop that one first, or use "
+        "it."
+    )
+    return locked(lock, otherwise=taken)
 
 
 def peer_uid(connection: socket.socket) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from segfed.errors import ConfigError
-from segfed.files import replacing
+from segfed.files import write_private
 
 # The server's clock may be ahead of a site's.
 _CLOCK_SKEW = timedelta(hours=1)
@@ -55,7 +54,7 @@ def make_node_keys(private: Path, public: Path) -> None:
             f"this site. To change keys, remove it, run this again and send {public.name} anew."
         )
     key = ec.generate_private_key(ec.SECP384R1())
-    _write_private(private, _as_bytes(key, PrivateFormat.OpenSSH))
+    write_private(private, _as_bytes(key, PrivateFormat.OpenSSH))
     line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     public.write_bytes(line + b"\n")
 
@@ -127,7 +126,7 @@ def load_or_make_authority(folder: Path, *, name: str, now: datetime) -> Authori
     )
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    _write_private(key_file, _as_bytes(key, PrivateFormat.PKCS8))
+    write_private(key_file, _as_bytes(key, PrivateFormat.PKCS8))
     certificate_file.write_bytes(certificate.public_bytes(Encoding.PEM))
     return Authority(key, certificate)
 
@@ -155,7 +154,7 @@ def write_server_certificate(
         .add_extension(_issued_by(authority.key), critical=False)
         .sign(authority.key, hashes.SHA384())
     )
-    _write_private(folder / "server.key", _as_bytes(key, PrivateFormat.PKCS8))
+    write_private(folder / "server.key", _as_bytes(key, PrivateFormat.PKCS8))
     (folder / "server.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
     write_authority(folder, authority)
 
@@ -221,11 +220,3 @@ def _host(name: str) -> x509.GeneralName:
 
 def _as_bytes(key: ec.EllipticCurvePrivateKey, form: PrivateFormat) -> bytes:
     return key.private_bytes(Encoding.PEM, form, NoEncryption())
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    """A file that nobody else may read, at no moment."""
-    with replacing(path) as temporary:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(content)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from rich.text import Text
 
 from segfed.cli.processes import die_with_parent
 from segfed.errors import FederationError
+from segfed.files import locked
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0
 # A program that ran so long had started well: what ended it is new.
@@ -147,8 +147,7 @@ class Supervisor:
         )
 
 
-@contextlib.contextmanager
-def only_one(lock: Path, *, what: str) -> Iterator[None]:
+def only_one(lock: Path, *, what: str) -> contextlib.AbstractContextManager[None]:
     """Hold a lock file, so that the same programs are not started twice; ends with the process.
 
     Args:
@@ -158,15 +157,11 @@ def only_one(lock: Path, *, what: str) -> Iterator[None]:
     Raises:
         FederationError: If another process has it.
     """
-    with lock.open("ab") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FederationError(
-                f"Another {what} runs on this machine; expected none. Stop that one first, or "
-                "leave it running."
-            ) from None
-        yield
+    taken = FederationError(
+        f"Another {what} runs on this machine; expected none. Stop that one first, or leave it "
+        "running."
+    )
+    return locked(lock, otherwise=taken)
 
 
 @contextlib.contextmanager

@@ -6,15 +6,13 @@ only ever grows; putting an older copy back would forget what has left.
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from segfed.dp_rules import DifferentialPrivacy, Unit
 from segfed.errors import BudgetError
-from segfed.files import write_text
+from segfed.files import locked, write_text
 from segfed.privacy.accounting import Mechanism, spent_epsilon
 from segfed.settings import Settings, load_json
 
@@ -155,11 +153,8 @@ def _write(site_folder: Path, charges: tuple[Charge, ...]) -> None:
     write_text(site_folder / SPENT_FILE, text + "\n")
 
 
-@contextmanager
-def _locked(site_folder: Path) -> Iterator[None]:
+def _locked(site_folder: Path) -> AbstractContextManager[None]:
     """Hold the file, so that two trainings at one time are both charged."""
     path = site_folder / SPENT_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    return locked(path.with_suffix(".lock"))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import json
 import secrets
 import unicodedata
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -17,7 +16,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from pydantic import Field
 
 from segfed.errors import ConfigError
-from segfed.files import replacing, sha256_bytes
+from segfed.files import locked, sha256_bytes, write_private
 from segfed.settings import Settings, validated
 from segfed.sites.tasks import Name
 
@@ -161,7 +160,7 @@ def signing_key(site_folder: Path) -> bytes:
         key = _read_private(path)
         if key is None:
             key = secrets.token_hex(32)
-            _write_private(path, key)
+            write_private(path, key.encode())
     return bytes.fromhex(key)
 
 
@@ -197,14 +196,7 @@ def _nobodys_hash() -> str:
 
 def _write(site_folder: Path, accounts: Iterable[Account]) -> None:
     content = _AccountsFile(accounts=tuple(accounts)).model_dump_json(indent=2)
-    _write_private(site_folder / ACCOUNTS_FILE, content + "\n")
-
-
-def _write_private(path: Path, content: str) -> None:
-    """Write a file that only its owner can read, before anything secret is in it."""
-    with replacing(path) as temporary:
-        temporary.touch(mode=0o600)
-        temporary.write_text(content, encoding="utf-8")
+    write_private(site_folder / ACCOUNTS_FILE, f"{content}\n".encode())
 
 
 def _read_private(path: Path) -> str | None:
@@ -222,9 +214,6 @@ def _read_private(path: Path) -> str | None:
     return path.read_text(encoding="utf-8")
 
 
-@contextmanager
-def _locked(site_folder: Path) -> Iterator[None]:
+def _locked(site_folder: Path) -> AbstractContextManager[None]:
     """Hold the site's accounts, so that two changes cannot undo each other."""
-    with (site_folder / ".accounts.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    return locked(site_folder / ".accounts.lock")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from segfed.errors import CaseError, ConfigError, SegfedError
-from segfed.files import write_text
+from segfed.files import locked, write_text
 from segfed.protocol import Split
 from segfed.sites.tasks import Task
 
@@ -158,9 +157,6 @@ def _as_csv(cases: Iterable[Case]) -> str:
     return text.getvalue()
 
 
-@contextmanager
-def _locked(site_folder: Path) -> Iterator[None]:
+def _locked(site_folder: Path) -> AbstractContextManager[None]:
     """Hold the site's case list, so that two imports cannot drop each other's lines."""
-    with (site_folder / ".cases.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    return locked(site_folder / ".cases.lock")

@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from segfed.errors import ConfigError
-from segfed.files import write_json, write_text
+from segfed.files import write_json, write_private
 from segfed.protocol import Split
 from segfed.settings import Settings, load_json
 from segfed.sites.cases import Case, naming_case
@@ -125,8 +125,7 @@ def make_key(path: Path) -> bytes:
             f"{path} is there already; expected no file, because scans under an overwritten key "
             "could not be compared any more. Use it with --key, or name another file."
         )
-    write_text(path, secrets.token_hex(KEY_BYTES) + "\n")
-    path.chmod(0o600)
+    write_private(path, f"{secrets.token_hex(KEY_BYTES)}\n".encode())
     return read_key(path)
 
 

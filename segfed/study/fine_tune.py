@@ -5,11 +5,10 @@ Or it learns to take clicks (`segfed.engine.clicks`), and becomes a second model
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from segfed.engine import (
     write_bundle,
 )
 from segfed.errors import ConfigError, TrainingError
+from segfed.files import locked
 from segfed.sites import LabelledCase, Site
 from segfed.study.card import fine_tune_card
 from segfed.study.own_labels import Choice, TrainingLabels, labels_to_train_on
@@ -303,16 +303,11 @@ def _check_still_served(
     )
 
 
-@contextmanager
-def _one_at_a_time(site: Site) -> Iterator[None]:
+def _one_at_a_time(site: Site) -> AbstractContextManager[None]:
     """Hold the site's training, so that no two share a folder of progress."""
     (site.folder / "cache").mkdir(exist_ok=True)
-    with (site.folder / "cache" / "fine_tune.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise TrainingError(
-                f"Another training of site {site.name} is running, expected one at a time. Wait "
-                "until it is done, or stop it."
-            ) from None
-        yield
+    taken = TrainingError(
+        f"Another training of site {site.name} is running, expected one at a time. Wait until it "
+        "is done, or stop it."
+    )
+    return locked(site.folder / "cache" / "fine_tune.lock", otherwise=taken)
