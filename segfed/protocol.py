@@ -369,6 +369,12 @@ def record_heads(records: Iterable[RoundRecord]) -> tuple[str, ...]:
     return tuple(heads)
 
 
+def most_spent(records: Iterable[RoundRecord]) -> float | None:
+    """The largest epsilon that a site stated, which holds all rounds before; None without any."""
+    values = [site.get("epsilon") for record in records for site in record.sites.values()]
+    return max((value for value in values if value is not None), default=None)
+
+
 class FederationState(Settings):
     """``state.json``: how far a run came, written atomically after each round."""
 

@@ -44,9 +44,11 @@ def check_egress(
     if type(reply.n_cases) is not int or reply.n_cases < 0:
         raise _refusal(f"{reply.n_cases!r} as number of cases, expected a whole number")
     method = method_of(compression)
-    if reply.weights and method is None:
+    if not reply.weights:
+        return
+    if method is None:
         _check_weights(reply.weights, network)
-    elif reply.weights and method is not None:
+    else:
         _check_compressed(reply.weights, network, method)
 
 

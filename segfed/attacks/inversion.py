@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import stats
 
 from segfed.engine import Plan, PreparedCase, UNet
 from segfed.engine.loss import loss_at_scales
+from segfed.engine.optimizer import make_optimizer
 from segfed.engine.sampling import draw_batch
 from segfed.errors import PrivacyError
+from segfed.evaluation.statistics import t_half
 
 Direction = tuple[torch.Tensor, ...]
 """An update or gradient by parameter; its length means nothing here."""
@@ -30,7 +31,6 @@ _RATE = 0.1
 _START = 0.1
 _RATE_DROPS = (3 / 8, 5 / 8, 7 / 8)
 _N_OTHERS = 16
-_WEIGHT_DECAY = 1e-4
 
 
 @dataclass(frozen=True)
@@ -215,9 +215,7 @@ def _update(
     if not exposure.n_steps:
         return _gradient(network, plan, images, labels)
     trained = copy.deepcopy(network)
-    optimizer = torch.optim.AdamW(
-        trained.parameters(), lr=plan.learning_rate, weight_decay=_WEIGHT_DECAY
-    )
+    optimizer = make_optimizer(trained, learning_rate=plan.learning_rate)
     for step in range(exposure.n_steps):
         if step:
             images, labels = _patches(plan, cases, exposure.n_patches, rng)
@@ -314,7 +312,7 @@ def _psnr_db(guess: torch.Tensor, patch: torch.Tensor) -> float:
 def _summary(exposure: Exposure, rows: Sequence[_Likeness]) -> Inversion:
     """Means over attacks on different patches."""
     gains = np.array([row.correlation - row.chance for row in rows])
-    half = float(stats.t.ppf(0.975, len(gains) - 1) * stats.sem(gains))
+    half = t_half(gains)
     return Inversion(
         exposure=exposure.name,
         correlation=float(np.mean([row.correlation for row in rows])),

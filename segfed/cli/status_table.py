@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from segfed.cli.progress import StudyProgress
-from segfed.protocol import RoundRecord
+from segfed.protocol import RoundRecord, most_spent
 
 _DICE = "dice_"
 
@@ -80,8 +80,7 @@ def _title(progress: StudyProgress) -> str:
     left = progress.seconds_left
     ending = f", about {left:.0f} s left" if left and progress.state == "running" else ""
     best = f", best round {progress.best_round}" if progress.best_round else ""
-    spent = [site.get("epsilon") for record in progress.records for site in record.sites.values()]
-    most = max((value for value in spent if value is not None), default=None)
+    most = most_spent(progress.records)
     budget = "" if most is None else f", privacy budget: epsilon {most:.3g} spent"
     return (
         f"{progress.study}: {progress.state}, {len(progress.records)} of {progress.rounds} rounds "

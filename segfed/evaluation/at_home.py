@@ -64,5 +64,5 @@ def difference_over_sites(
     if n < minimum_cases:
         reason = f"{n} cases are too few for an interval; at least {minimum_cases}"
         return Estimate(mean, None, None, n, n_nan, reason=reason)
-    half = satterthwaite_half(parts, level=level) if any(part for part, _ in parts) else 0.0
+    half = satterthwaite_half(parts, level=level)
     return Estimate(mean, mean - half, mean + half, n, n_nan)

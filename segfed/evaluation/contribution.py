@@ -87,7 +87,9 @@ def contributions(
     sites = _sites_of(runs[0])
     arrays = [_scores(run, sites) for run in runs]
     rng = np.random.default_rng(seed)
-    drawn = [_figures(arrays, sites, rng if number else None) for number in range(n_bootstrap + 1)]
+    weights = dict(_weights(sites))
+    resamples = range(n_bootstrap + 1)
+    drawn = [_figures(arrays, weights, rng if number else None) for number in resamples]
     return {
         site: Contribution(
             own=_share([figures[site][0] for figures in drawn]),
@@ -116,7 +118,9 @@ def _scores(run: Mapping[Group, SiteValues], sites: Sequence[str]) -> list[Float
 
 
 def _figures(
-    arrays: Sequence[Sequence[Floats]], sites: Sequence[str], rng: np.random.Generator | None
+    arrays: Sequence[Sequence[Floats]],
+    weights: Mapping[str, Floats],
+    rng: np.random.Generator | None,
 ) -> dict[str, tuple[float, float, float]]:
     """Per site what its own cases lose, what the others' lose, and its Shapley value.
 
@@ -124,21 +128,20 @@ def _figures(
     """
     runs = range(len(arrays)) if rng is None else rng.integers(len(arrays), size=len(arrays))
     means = []
-    for index, _ in enumerate(sites):
+    for index in range(len(weights)):
         columns: slice | NDArray[np.int64] = slice(None)
         if rng is not None:
             n_cases = arrays[0][index].shape[1]
             columns = rng.integers(n_cases, size=n_cases)
         means.append(np.mean([arrays[run][index][:, columns].mean(axis=1) for run in runs], axis=0))
     by_site = np.stack(means)  # (sites, groups)
-    groups = all_groups(sites)
+    groups = all_groups(weights)
     overall = by_site.mean(axis=0)
     figures = {}
-    for index, (site, weights) in enumerate(_weights(sites)):
-        without = groups.index(frozenset(sites) - {site})
-        lost = by_site[:, -1] - by_site[:, without]
+    for index, site in enumerate(weights):
+        lost = by_site[:, -1] - by_site[:, groups.index(frozenset(weights) - {site})]
         others = np.delete(lost, index)
-        figures[site] = (float(lost[index]), float(others.mean()), float(weights @ overall))
+        figures[site] = (float(lost[index]), float(others.mean()), float(weights[site] @ overall))
     return figures
 
 

@@ -180,9 +180,7 @@ def _share_end(
         """How far 0 lies outside the interval of the difference for this share."""
         differences = [part - ratio * whole for part, whole in sites]
         mean = float(np.mean([site.mean() for site in differences]))
-        parts = case_parts(differences)
-        half = satterthwaite_half(parts, level=level) if any(p for p, _ in parts) else 0.0
-        return abs(mean) - half
+        return abs(mean) - satterthwaite_half(case_parts(differences), level=level)
 
     step = 0.125
     while excess(share + sign * step) <= 0:

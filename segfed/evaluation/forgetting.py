@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
-from scipy import stats
 
+from segfed.evaluation.statistics import t_half
 from segfed.protocol import RoundRecord
 
 _DICE = "dice_"
@@ -87,11 +86,7 @@ def _cost(records: Sequence[RoundRecord], site: str, first: int) -> Iterator[For
     if not changes:
         return
     values = np.array(list(changes.values()))
-    half = (
-        float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-        if len(values) >= 3
-        else math.nan
-    )
+    half = t_half(values) if len(values) >= 3 else None
     change = float(values.mean())
     yield Forgetting(
         site=site,
@@ -99,8 +94,8 @@ def _cost(records: Sequence[RoundRecord], site: str, first: int) -> Iterator[For
         rounds_compared=n_rounds,
         changes=changes,
         change=change,
-        change_low=None if math.isnan(half) else change - half,
-        change_high=None if math.isnan(half) else change + half,
+        change_low=None if half is None else change - half,
+        change_high=None if half is None else change + half,
         trend=fmean(trends) if len(trends) == len(changes) else None,
     )
 

@@ -138,7 +138,7 @@ def new_sites(values: SiteValues, *, level: float = 0.95) -> Estimate:
     if n_sites < MINIMUM_SITES:
         reason = f"{n_sites} sites are too few to speak of new ones; at least {MINIMUM_SITES}"
         return _estimate(values, mean, reason=reason)
-    half = stats.t.ppf((1 + level) / 2, n_sites - 1) * stats.sem(site_means)
+    half = t_half(site_means, level=level)
     return _estimate(values, mean, interval=(mean - half, mean + half))
 
 
@@ -185,8 +185,6 @@ def new_models(
     # One variance of the overall mean for the seeds, one for each site's cases.
     parts = [(seed_spread(values_by_seed) ** 2 / n_seeds, n_seeds - 1)]
     parts += case_parts(sites.values())
-    if not any(part for part, _ in parts):
-        return _estimate(averaged, mean, interval=(mean, mean))
     half = satterthwaite_half(parts, level=level)
     return _estimate(averaged, mean, interval=(mean - half, mean + half))
 
@@ -274,9 +272,16 @@ def case_parts(sites: Iterable[Floats]) -> list[tuple[float, int]]:
     ]
 
 
+def t_half(values: Sequence[float] | Floats, *, level: float = 0.95) -> float:
+    """Half the t interval of the mean of two values or more."""
+    return float(stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values))
+
+
 def satterthwaite_half(parts: Sequence[tuple[float, int]], *, level: float) -> float:
-    """Half the t interval of a mean whose variance is a sum of parts, not all of them 0."""
+    """Half the t interval of a mean whose variance is a sum of parts; 0 where all of them are."""
     variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return 0.0
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
     return float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(variance)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from segfed.files import sha256_json
 from segfed.study.models import UNTRAINED
-from segfed.study.records import INPUTS_FILE, StudyRecord
+from segfed.study.records import StudyRecord, read_inputs
 
 
 def image_separation(run_folder: Path, study: StudyRecord) -> dict[str, Any]:
@@ -25,11 +24,12 @@ def image_separation(run_folder: Path, study: StudyRecord) -> dict[str, Any]:
     unrecorded = []
     trained = [model for model in study.models if model.regime not in (UNTRAINED, "ensemble")]
     for model in trained:
-        path = run_folder / model.model_id.folder / INPUTS_FILE
-        if not path.exists():
+        try:
+            inputs = read_inputs(run_folder / model.model_id.folder)
+        except FileNotFoundError:
             unrecorded.append(str(model.model_id))
             continue
-        for site in json.loads(path.read_text(encoding="utf-8"))["sites"].values():
+        for site in inputs.values():
             for use, images in used.items():
                 images.update(image for image, _ in site[use])
     test = {case.image_sha256 for case in study.test_cases}

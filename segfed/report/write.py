@@ -35,9 +35,10 @@ def write_report(run_folder: Path) -> dict[str, Any]:
     """
     report = build_report(run_folder)
     scores = Scores(read_scores(run_folder / SCORES_FILE))
-    study, viewer = read_study(run_folder), _ViewerFolder(run_folder)
+    study = read_study(run_folder)
+    viewer = _ViewerFolder(run_folder, study)
     pictures = make_pictures(run_folder, study, scores, on_case=viewer.keep_pictured)
-    unopened = viewer.keep_worst(report, study, scores)
+    unopened = viewer.keep_worst(report, scores)
     pictures = replace(pictures, left_out=(*pictures.left_out, *unopened))
     write_json(run_folder / REPORT_FILE, report)
     page = render_html(report, pictures=pictures, viewable=viewer.names)
@@ -49,21 +50,19 @@ def write_report(run_folder: Path) -> dict[str, Any]:
 class _ViewerFolder:
     """The folder beside the page: each case is written once, whoever asks for it."""
 
-    def __init__(self, run_folder: Path) -> None:
+    def __init__(self, run_folder: Path, study: StudyRecord) -> None:
         self._run_folder, self._folder = run_folder, start_viewer_folder(run_folder)
-        self._window_hu = read_study(run_folder).task.window_hu
+        self._study = study
         self.names: dict[tuple[str, str], str] = {}
 
     def keep_pictured(self, picture: Picture, image: Volume, labels: Mapping[str, Volume]) -> None:
         """A case that a picture shows; see `OnCase`."""
         self._keep((picture.site, picture.case), image, labels)
 
-    def keep_worst(
-        self, report: Mapping[str, Any], study: StudyRecord, scores: Scores
-    ) -> list[str]:
+    def keep_worst(self, report: Mapping[str, Any], scores: Scores) -> list[str]:
         """The worst cases of sites on this machine; returns a line for each that is not shown."""
         models = shown_models(self._run_folder, scores)
-        sites = {site.name: site for site in study.sites if site.folder.exists()}
+        sites = {site.name: site for site in self._study.sites if site.folder.exists()}
         cases = report["cases"]["cases"] if report["cases"] else []
         unopened: list[str] = []
         for row in cases[:WORST_SHOWN]:
@@ -71,13 +70,13 @@ class _ViewerFolder:
             if models is None or key in self.names or row["site"] not in sites:
                 continue
             try:
-                self._keep(key, *models.read_case(study, sites[row["site"]], row["case"]))
+                self._keep(key, *models.read_case(self._study, sites[row["site"]], row["case"]))
             except SegfedError as error:
                 unopened.append(f"{row['site']}/{row['case']} cannot be opened: {error}")
         return unopened
 
     def _keep(self, key: tuple[str, str], image: Volume, labels: Mapping[str, Volume]) -> None:
         name = f"case-{len(self.names)}"
-        window = self._window_hu or grey_window(image.data)
+        window = self._study.task.window_hu or grey_window(image.data)
         write_case(self._folder / f"{name}.js", image, labels, window=window)
         self.names[key] = name

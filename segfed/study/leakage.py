@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,11 +26,8 @@ from segfed.engine import (
     Plan,
     PreparedCase,
     UNet,
-    build_network,
-    check_weights,
     prepare,
     read_plan,
-    read_weights,
 )
 from segfed.errors import ConfigError
 from segfed.files import write_text
@@ -40,7 +36,8 @@ from segfed.settings import Settings, load_json
 from segfed.sites import LabelledCase
 from segfed.study.models import UNTRAINED, arm_choice
 from segfed.study.preflight import SiteLabels, StudyData, check_study
-from segfed.study.records import INPUTS_FILE, WEIGHTS_FILE, ModelRecord, StudyRecord, read_study
+from segfed.study.records import ModelRecord, StudyRecord, read_inputs, read_study
+from segfed.study.training import load_network
 
 ATTACKS_FILE = "attacks.json"
 
@@ -166,12 +163,7 @@ class _Run:
 
     def network(self, model: ModelRecord) -> UNet:
         """A model's network with its weights."""
-        path = self.folder / model.model_id.folder / WEIGHTS_FILE
-        network = build_network(self.plan, seed=model.seed)
-        state = read_weights(path)
-        check_weights(state, network, source=str(path))
-        network.load_state_dict(state)
-        return network
+        return load_network(self.folder, self.plan, model)
 
     def prepared(
         self, site: SiteLabels, labelled: Sequence[LabelledCase]
@@ -277,8 +269,7 @@ def _n_patients(labelled: Iterable[LabelledCase]) -> int:
 
 def _trained_on(run: _Run, model: ModelRecord) -> dict[str, list[list[str]]]:
     """Per site, image and label hash of each training case, as they lie beside the model."""
-    path = run.folder / model.model_id.folder / INPUTS_FILE
-    sites = json.loads(path.read_text(encoding="utf-8"))["sites"]
+    sites = read_inputs(run.folder / model.model_id.folder)
     return {name: found["train"] for name, found in sites.items()}
 
 

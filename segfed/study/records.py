@@ -239,6 +239,17 @@ def write_study(out: Path, record: StudyRecord) -> None:
     write_text(out / STUDY_FILE, record.model_dump_json(indent=2) + "\n")
 
 
+def read_inputs(model_folder: Path) -> dict[str, Any]:
+    """What a model was made from: by site, the images and labels of each use, as hashes.
+
+    Raises:
+        FileNotFoundError: If the model has left no such record.
+    """
+    content: dict[str, Any] = json.loads((model_folder / INPUTS_FILE).read_text(encoding="utf-8"))
+    sites: dict[str, Any] = content["sites"]
+    return sites
+
+
 def read_study(run_folder: Path) -> StudyRecord:
     """The record of a run.
 

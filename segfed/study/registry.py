@@ -19,11 +19,11 @@ from segfed.sites import Site, Task
 from segfed.study.card import model_card
 from segfed.study.models import UNTRAINED, ModelId, arm_choice
 from segfed.study.records import (
-    INPUTS_FILE,
     RANGE_FILE,
     SCORES_FILE,
     WEIGHTS_FILE,
     StudyRecord,
+    read_inputs,
     read_scores,
     read_study,
 )
@@ -78,7 +78,7 @@ def export_model(run_folder: Path, model: ModelId, bundle_folder: Path) -> str:
 
 def _lineage_of(study: StudyRecord, model: ModelId, folder: Path) -> Lineage:
     """Where a model of a study comes from, by the inputs that lie beside it."""
-    sites = json.loads((folder / INPUTS_FILE).read_text(encoding="utf-8"))["sites"]
+    sites = read_inputs(folder)
     kinds = {site.name: site.data for site in study.sites}
     best_round = None
     if model.regime == "federated":

@@ -205,7 +205,7 @@ def _score(run: StudyRun, record: ModelRecord, records: Sequence[ModelRecord]) -
     """One model's scores on all test cases."""
     model = record.model_id
     parts = _members(model, records) if model.regime == "ensemble" else [record]
-    networks = [load_network(run, part) for part in parts]
+    networks = [load_network(run.out, run.plan, part) for part in parts]
     return score_model(run, model, networks, weights_sha256=record.sha256)
 
 

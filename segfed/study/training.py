@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from segfed.engine import (
+    Plan,
     PreparedCase,
+    UNet,
     build_network,
     check_weights,
     prepare,
@@ -22,7 +22,7 @@ from segfed.engine import (
     write_weights,
 )
 from segfed.files import sha256_bytes, sha256_file, write_bytes, write_json
-from segfed.protocol import FederationJob, Manifest, RoundRecord
+from segfed.protocol import FederationJob, Manifest, RoundRecord, most_spent
 from segfed.sites import LabelledCase
 from segfed.study.events import TrainingAdvanced, TrainingFinished, TrainingStarted
 from segfed.study.models import ModelId, arm_choice
@@ -112,14 +112,14 @@ def train_model(run: StudyRun, model: ModelId, *, untrained: ModelRecord) -> Mod
     return record
 
 
-def load_network(run: StudyRun, record: ModelRecord) -> nn.Module:
+def load_network(run_folder: Path, plan: Plan, record: ModelRecord) -> UNet:
     """A model's network with its weights.
 
     Raises:
         WeightsError: If the weights' file is missing or damaged.
     """
-    path = run.out / record.model_id.folder / WEIGHTS_FILE
-    network = build_network(run.plan, seed=record.seed)
+    path = run_folder / record.model_id.folder / WEIGHTS_FILE
+    network = build_network(plan, seed=record.seed)
     state = read_weights(path)
     check_weights(state, network, source=str(path))
     network.load_state_dict(state)
@@ -184,14 +184,8 @@ def _train_federated(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
         seconds=sum(record.seconds for record in records),
         n_cases=sum(len(site.train[model.arm]) for site in run.data.sites),
         best_step=_steps_taken(records[:best_round]) if validated else None,
-        epsilon=_most_spent(records),
+        epsilon=most_spent(records),
     )
-
-
-def _most_spent(records: Sequence[RoundRecord]) -> float | None:
-    """The largest epsilon that a site stated; later rounds state all that was spent before."""
-    values = [site.get("epsilon") for record in records for site in record.sites.values()]
-    return max((value for value in values if value is not None), default=None)
 
 
 def _round_records(folder: Path) -> list[RoundRecord]:
