@@ -13,7 +13,7 @@ from segfed.engine.bundle import LINEAGE, WEIGHTS
 from segfed.engine.drift import InputRange
 from segfed.errors import ConfigError, SegfedError
 from segfed.files import sha256_file, write_text
-from segfed.protocol import FederationState
+from segfed.run_files import read_state
 from segfed.settings import load_json, validated
 from segfed.sites import Site, Task
 from segfed.study.card import model_card
@@ -82,8 +82,7 @@ def _lineage_of(study: StudyRecord, model: ModelId, folder: Path) -> Lineage:
     kinds = {site.name: site.data for site in study.sites}
     best_round = None
     if model.regime == "federated":
-        content = (folder / "state.json").read_bytes()
-        best_round = FederationState.model_validate_json(content).best_round
+        best_round = read_state(folder).best_round
     return Lineage(
         study=study.settings.name,
         arm=arm_choice(model.arm),

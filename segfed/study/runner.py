@@ -184,10 +184,7 @@ def _ensemble(model: ModelId, trained: Sequence[ModelRecord]) -> ModelRecord:
     """The record of an ensemble, from those of its members."""
     members = _members(model, trained)
     return ModelRecord(
-        regime=model.regime,
-        arm=model.arm,
-        seed=model.seed,
-        train_site=model.train_site,
+        **asdict(model),
         sha256=ensemble_sha256([member.sha256 for member in members]),
         steps=sum(member.steps for member in members),
         seconds=sum(member.seconds for member in members),
