@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from segfed.engine import make_plan, select_device
+from segfed.files import write_rows
 from segfed.study.agreement import agreement_rows
 from segfed.study.anchoring import anchoring_rows
 from segfed.study.effort import label_rows
@@ -31,7 +32,6 @@ from segfed.study.records import (
     StudyRecord,
     TestCaseRecord,
     ensemble_sha256,
-    write_rows,
     write_study,
 )
 from segfed.study.run import LaunchFederation, StudyRun, budget_steps
