@@ -16,7 +16,6 @@ RESULTS.jsonl; those that are there already are not repeated.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -27,6 +26,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from hippocampus import DATA, TASK
+from result_lines import append, read
 from safetensors.torch import save_file
 from scipy import ndimage
 from torch.nn.functional import avg_pool3d, one_hot
@@ -51,9 +52,6 @@ from segfed.protocol import Manifest, RoundRecord, RoundReply, RoundRequest
 from segfed.sites import load_task
 from segfed.volumes import read_image, read_label
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT.parent / "shared" / "data" / "hippocampus"
-TASK = ROOT / "docs" / "examples" / "hippocampus" / "hippocampus.toml"
 CPU = torch.device("cpu")
 STRUCTURES = {"anterior": 1, "posterior": 2}
 CANVAS = (24, 32, 24)
@@ -400,11 +398,6 @@ def train(name: str, plan: Plan, sites: Mapping[str, Cases], seed: int) -> list[
     ]
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The trainings that are done."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def main() -> None:
     """Run what is missing, or print what is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -428,9 +421,8 @@ def main() -> None:
         sites = deal(cases, seed)
         for name in arguments.only:
             if (name, seed) not in known:
-                with arguments.results.open("a") as handle:
-                    for result in train(name, plan, sites, seed):
-                        handle.write(json.dumps(result) + "\n")
+                for result in train(name, plan, sites, seed):
+                    append(arguments.results, result)
 
 
 if __name__ == "__main__":
