@@ -95,7 +95,7 @@ def run_study(
     on_event(_checked(run, schedule))
     records = _train_all(run, schedule.included)
     write_input_ranges(run, records)
-    compared = records if _compares(settings) else ()
+    compared = records if settings.compares else ()
     scored = for_each(run, lambda watched, record: _score(watched, record, records), compared)
     rows = [row for model_rows in scored for row in model_rows]
     write_rows(out / LABELS_FILE, label_rows(run.data), LabelRow)
@@ -161,11 +161,6 @@ def _open(
     )
 
 
-def _compares(settings: StudySettings) -> bool:
-    """Whether the study's models are scored."""
-    return settings.train_split == "train"
-
-
 def _train_all(run: StudyRun, models: Sequence[ModelId]) -> tuple[ModelRecord, ...]:
     """These models of the study: untrained, trained, and ensembles made of trained ones."""
     untrained = {
@@ -210,7 +205,7 @@ def _checked(run: StudyRun, schedule: Schedule) -> StudyChecked:
     """What will run, for whoever shows the progress."""
     return StudyChecked(
         schedule=schedule,
-        n_models=len(schedule.included) if _compares(run.settings) else 0,
+        n_models=len(schedule.included) if run.settings.compares else 0,
         n_test_cases=sum(len(site.test) for site in run.data.everywhere),
         budget_steps=budget_steps(run),
         warnings=run.data.warnings,

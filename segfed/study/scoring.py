@@ -91,7 +91,7 @@ def stored_scores(run: StudyRun, model: ModelId, weights_sha256: str | None) -> 
 
     A study of a split that is not compared predicts nothing.
     """
-    if run.settings.train_split != "train":
+    if not run.settings.compares:
         return StoredScores(0, ())
     n_left, seconds = 0, []
     for site in run.data.everywhere:

@@ -248,17 +248,12 @@ def _inputs(run: StudyRun, model: ModelId, *, start_sha256: str) -> dict[str, An
         "steps": None if federated else _steps(run, model),
         "sites": {
             site.site.name: {
-                "train": _hashes(site.train[model.arm]),
-                "validation": _hashes(site.validation),
+                "train": [labelled.hashes for labelled in site.train[model.arm]],
+                "validation": [labelled.hashes for labelled in site.validation],
             }
             for site in _train_sites(run, model)
         },
     }
-
-
-def _hashes(labelled: Sequence[LabelledCase]) -> list[list[str]]:
-    """Image and label hash of each case."""
-    return [[item.case.image_sha256, item.record.label_sha256] for item in labelled]
 
 
 def _finished(folder: Path, inputs: dict[str, Any]) -> ModelRecord | None:
