@@ -108,7 +108,7 @@ def submit(
 
 def status(
     kit: _Kit,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Show how the last submitted study goes; exit code 1 if it stopped before its end.
 

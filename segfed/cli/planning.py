@@ -30,7 +30,7 @@ _FILE = "fingerprint.json"
 
 
 def fingerprint(
-    folder: Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")],
+    folder: console.SiteFolder,
     out: Annotated[
         Path | None, typer.Option("--out", help=f"File to write; default: {_FILE} in the site.")
     ] = None,
@@ -42,13 +42,13 @@ def fingerprint(
 ) -> None:
     """Measure the training cases, in counts that say nothing about a single one."""
     site = load_site(folder)
-    with console.progress_bars() as progress:
-        bar = progress.add_task(f"fingerprint {site.name}", total=len(site.split("train")), note="")
+    n_cases = len(site.split("train"))
+    with console.counted(f"fingerprint {site.name}", total=n_cases) as on_case:
         measured = fingerprint_site(
             site,
             arm=arm,
             workers=workers,
-            on_case=lambda done, total: progress.update(bar, completed=done, total=total),
+            on_case=on_case,
         )
     path = out or folder / _FILE
     write_fingerprint(measured, path)
