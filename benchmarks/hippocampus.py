@@ -16,11 +16,9 @@ DATA = ROOT.parent / "shared" / "data" / "hippocampus"
 TASK = ROOT / "docs" / "examples" / "hippocampus" / "hippocampus.toml"
 
 
-def import_sites(
-    data: Path, folder: Path, *, sites: Mapping[str, int | None], seed: int = 0
-) -> tuple[Site, ...]:
+def import_sites(data: Path, folder: Path, *, sites: Mapping[str, int | None]) -> tuple[Site, ...]:
     """Sites with so many cases each, dealt at random; those that are there already are kept."""
-    import_data_set(data, folder, data_format=DataFormat.MSD, task=TASK, sites=sites, seed=seed)
+    import_data_set(data, folder, data_format=DataFormat.MSD, task=TASK, sites=sites)
     return tuple(load_site(folder / name) for name in sites)
 
 
