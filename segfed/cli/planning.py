@@ -13,6 +13,7 @@ from rich.table import Table
 from segfed.cli import console
 from segfed.files import write_text
 from segfed.protocol import Arm
+from segfed.settings import toml_table
 from segfed.sites import (
     Fingerprint,
     Task,
@@ -120,11 +121,10 @@ def _as_toml(
     """The plan as a task file holds it, with what it was made from."""
     origin = "".join(f"#   {s.site}: {s.n_cases} cases, {s.sha256[:12]}\n" for s in sites)
     window = "" if made.window_hu is None else f"window_hu = {json.dumps(made.window_hu)}\n\n"
-    keys = "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
     return (
         f"# Made from the fingerprints of\n{origin}"
         f"# Goes into the file of task {task.name}; a study file takes the [plan] table only.\n"
-        f"{window}[plan]\n{keys}"
+        f"{window}[plan]\n{toml_table(table)}"
     )
 
 
