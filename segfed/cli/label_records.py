@@ -23,8 +23,6 @@ _Reviewer = Annotated[
 _Reader = Annotated[
     str | None, typer.Option("--reader", help="Whose label, where several readers have one.")
 ]
-
-
 _Arm = Annotated[Arm | None, typer.Option("--arm", help="Which arm's label, where there are both.")]
 
 

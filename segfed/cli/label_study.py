@@ -64,10 +64,7 @@ def assign(
         )
 
 
-def status(
-    folder: console.SiteFolder,
-    as_json: console.AsJson = False,
-) -> None:
+def status(folder: console.SiteFolder, as_json: console.AsJson = False) -> None:
     """Count a site's labels, its readers' progress, and how well they agree; name broken models."""
     from segfed.study import click_model_name, model_fault
     from segfed.study.agreement import reader_agreement, summarize_agreement

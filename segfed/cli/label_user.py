@@ -77,10 +77,7 @@ def remove(folder: console.SiteFolder, name: _Person) -> None:
 
 
 @app.command("list")
-def list_(
-    folder: console.SiteFolder,
-    as_json: console.AsJson = False,
-) -> None:
+def list_(folder: console.SiteFolder, as_json: console.AsJson = False) -> None:
     """List the accounts of a site."""
     load_site(folder)
     accounts = read_accounts(folder).values()

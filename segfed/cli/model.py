@@ -19,10 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="Published models: what a site's la
 
 
 @app.command("list")
-def list_(
-    folder: console.SiteFolder,
-    as_json: console.AsJson = False,
-) -> None:
+def list_(folder: console.SiteFolder, as_json: console.AsJson = False) -> None:
     """List the models published at a site; arrows mark those that the label server uses."""
     from segfed.study import current_model, published_models
 

@@ -98,10 +98,7 @@ def import_(
 
 
 @app.command("check")
-def check(
-    folder: console.SiteFolder,
-    as_json: console.AsJson = False,
-) -> None:
+def check(folder: console.SiteFolder, as_json: console.AsJson = False) -> None:
     """Read every image and label, and list everything that would stop a training."""
     from segfed.sites import check_site
 
