@@ -324,16 +324,18 @@ def _read(path: Path, kind: type[_Row]) -> tuple[_Row, ...]:
         )
     # An empty cell is None where the record knows that, and else an empty text.
     empty = {name: None for name, of in get_type_hints(kind).items() if NoneType in get_args(of)}
-    content = [{name: cell or empty.get(name, cell) for name, cell in row.items()} for row in rows]
-    try:
-        return TypeAdapter(tuple[kind, ...]).validate_python(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        number, column, *_ = problem["loc"]
-        raise ConfigError(
-            f"{path}, line {int(number) + 2}: {column} is {problem['input']!r}. {problem['msg']}. "
-            "Run the study again: what is unchanged is not computed twice."
-        ) from error
+    adapter, records = TypeAdapter(kind), []
+    for number, row in enumerate(rows, start=2):
+        cells = {name: cell or empty.get(name, cell) for name, cell in row.items()}
+        try:
+            records.append(adapter.validate_python(cells))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise ConfigError(
+                f"{path}, line {number}: {problem['loc'][0]} is {problem['input']!r}. "
+                f"{problem['msg']}. Run the study again: what is unchanged is not computed twice."
+            ) from error
+    return tuple(records)
 
 
 def _no_study(path: Path) -> ConfigError:
