@@ -57,7 +57,7 @@ def test_compressed_updates_take_fewer_bytes_of_the_real_messages(
         for site in RoundRecord.model_validate_json(line).sites.values():
             # The model goes down twice, to be trained and to be validated.
             ratio = site["bytes_up"] / (site["bytes_down"] / 2)
-            assert ratio == pytest.approx(share, abs=0.02)  # each array has a header
+            assert ratio == pytest.approx(share, abs=0.03)  # each array is described
 
 
 def test_what_a_library_prints_goes_to_the_log_and_not_among_the_records(
