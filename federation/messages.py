@@ -1,9 +1,10 @@
 """Between Flower's messages and the protocol of relay and agent. Light: no torch.
 
-A request holds the records ``arrays`` (the global model) and ``config``; a reply holds ``arrays``
-(after training) and ``metrics``. In the stages of secure aggregation the request and the small
-replies are bytes in ``config``, which only agent and server read. Both sides state the head of what
-they recorded there, too. Nothing else is sent, and nothing is ever unpickled.
+A request holds the records ``arrays`` (the global model, unless the site has it and its hash in
+``config`` will do) and ``config``; a reply holds ``arrays`` (after training) and ``metrics``. In
+the stages of secure aggregation the request and the small replies are bytes in ``config``, which
+only agent and server read. Both sides state the head of what they recorded there, too. Nothing else
+is sent, and nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from segfed.protocol import (
     RoundRequest,
     Stage,
     Verb,
-    is_head,
+    is_sha256,
 )
 
 Weights = dict[str, NDArray[np.generic]]
@@ -42,7 +43,7 @@ Weights = dict[str, NDArray[np.generic]]
 ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
 N_CASES = "num-examples"
 _BODY, _FILE = "body", "safetensors"
-_AUDIT_HEAD, _SERVER_HEAD = "audit-head", "server-head"
+_AUDIT_HEAD, _SERVER_HEAD, _HELD = "audit-head", "server-head", "held-sha256"
 _MESSAGE_TYPES: dict[Verb, str] = {
     "train": MessageType.TRAIN,
     "validate": MessageType.EVALUATE,
@@ -58,9 +59,22 @@ def request_message(
     round_number: int,
     node_id: int,
     server_head: str = "",
+    held_sha256: str = "",
 ) -> Message:
-    """The server's message that asks one site for one job."""
+    """The server's message that asks one site for one job.
+
+    Args:
+        verb: The job.
+        arrays: The global model, unless ``held_sha256`` names it, and what goes with it.
+        manifest_sha256: Names the study.
+        round_number: Of the study, counted from 1.
+        node_id: Of the site's node.
+        server_head: Head of the server's record; empty where it keeps none.
+        held_sha256: Hash of the model that the site scored last and is to start from.
+    """
     config = _config(manifest_sha256, round_number, server_head)
+    if held_sha256:
+        config[_HELD] = held_sha256
     content = RecordDict({ARRAYS: arrays, CONFIG: config})
     return Message(content, dst_node_id=node_id, message_type=_MESSAGE_TYPES[verb])
 
@@ -104,8 +118,8 @@ def read_request(message: Message, verb: Verb) -> RoundRequest:
         raise AgentError(AgentErrorCode.WEIGHTS_UNUSABLE) from None
     if not isinstance(body, bytes):
         raise AgentError(AgentErrorCode.PROTOCOL_MISMATCH)
-    head = config.get(_SERVER_HEAD, "")
-    if head and not is_head(head):
+    head, held = config.get(_SERVER_HEAD, ""), config.get(_HELD, "")
+    if any(text and not is_sha256(text) for text in (head, held)):
         raise AgentError(AgentErrorCode.PROTOCOL_MISMATCH)
     return RoundRequest(
         manifest_sha256,
@@ -114,6 +128,7 @@ def read_request(message: Message, verb: Verb) -> RoundRequest:
         body,
         ttl_seconds=message.metadata.ttl,
         server_head=str(head),
+        held_sha256=str(held),
     )
 
 
@@ -147,7 +162,7 @@ def read_audit_head(reply: Message) -> str | None:
     """Head of a site's audit log as its reply states it; None where it states none."""
     record = reply.content.config_records.get(CONFIG) if reply.has_content() else None
     head = None if record is None else record.get(_AUDIT_HEAD)
-    return head if is_head(head) else None
+    return head if is_sha256(head) else None
 
 
 def pack(content: bytes) -> ArrayRecord:

@@ -59,6 +59,8 @@ def test_a_request_arrives_as_it_was_sent():
         {"manifest-sha256": None},
         {"manifest-sha256": 3},
         {"server-round": "seven"},
+        {"held-sha256": "../model"},
+        {"held-sha256": 3},
     ],
     ids=str,
 )
