@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
@@ -79,6 +79,13 @@ def validated(raw: Any, model: type[Model], *, source: str) -> Model:
         raise ConfigError(
             f"{source} has {count} problem{'s' if count > 1 else ''}:\n{problems}"
         ) from error
+
+
+def toml_table(content: Mapping[str, Any]) -> str:
+    """The lines of a TOML table, whose values are those of JSON; what is None is left out."""
+    # As they are: JSON escapes rare characters as pairs, which TOML does not know.
+    texts = {k: json.dumps(v, ensure_ascii=False) for k, v in content.items() if v is not None}
+    return "".join(f"{key} = {text}\n" for key, text in texts.items())
 
 
 def _refuse_constant(name: str) -> NoReturn:

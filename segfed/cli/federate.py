@@ -21,7 +21,6 @@ app = typer.Typer(no_args_is_help=True, help="Studies across hospitals.")
 federate_site.register(app)
 federate_server.register(app)
 federate_simulate.register(app)
-_Folder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
 
 
 @app.command("sign")
@@ -53,7 +52,7 @@ def sign(
 
 @app.command("approve")
 def approve(
-    folder: _Folder,
+    folder: console.SiteFolder,
     manifest: Annotated[
         Path, typer.Argument(metavar="MANIFEST", help="The signed manifest of the study.")
     ],
@@ -90,11 +89,11 @@ def approve(
 
 @app.command("agent")
 def agent(
-    folder: _Folder,
+    folder: console.SiteFolder,
     socket: Annotated[
         Path | None, typer.Option("--socket", help="Path of the Unix socket for the relay.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")] = "auto",
+    device: console.Device = "auto",
 ) -> None:
     """Run the hospital's own agent: it trains for approved studies until you press Ctrl-C."""
     run_agent(folder, socket=socket, device=device)

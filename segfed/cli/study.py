@@ -82,7 +82,7 @@ def run(
                 workers=workers,
                 only=only or (),
             )
-        if settings.train_split == "warmup":
+        if not settings.compares:
             console.out.print(
                 f"Trained to propose, and not scored. Publish it: segfed model publish {folder} "
                 "SITE",

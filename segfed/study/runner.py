@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from segfed.engine import make_plan, select_device
+from segfed.files import write_rows
 from segfed.study.agreement import agreement_rows
 from segfed.study.anchoring import anchoring_rows
 from segfed.study.effort import label_rows
@@ -31,7 +32,6 @@ from segfed.study.records import (
     StudyRecord,
     TestCaseRecord,
     ensemble_sha256,
-    write_rows,
     write_study,
 )
 from segfed.study.run import LaunchFederation, StudyRun, budget_steps
@@ -95,7 +95,7 @@ def run_study(
     on_event(_checked(run, schedule))
     records = _train_all(run, schedule.included)
     write_input_ranges(run, records)
-    compared = records if _compares(settings) else ()
+    compared = records if settings.compares else ()
     scored = for_each(run, lambda watched, record: _score(watched, record, records), compared)
     rows = [row for model_rows in scored for row in model_rows]
     write_rows(out / LABELS_FILE, label_rows(run.data), LabelRow)
@@ -161,11 +161,6 @@ def _open(
     )
 
 
-def _compares(settings: StudySettings) -> bool:
-    """Whether the study's models are scored."""
-    return settings.train_split == "train"
-
-
 def _train_all(run: StudyRun, models: Sequence[ModelId]) -> tuple[ModelRecord, ...]:
     """These models of the study: untrained, trained, and ensembles made of trained ones."""
     untrained = {
@@ -184,10 +179,7 @@ def _ensemble(model: ModelId, trained: Sequence[ModelRecord]) -> ModelRecord:
     """The record of an ensemble, from those of its members."""
     members = _members(model, trained)
     return ModelRecord(
-        regime=model.regime,
-        arm=model.arm,
-        seed=model.seed,
-        train_site=model.train_site,
+        **asdict(model),
         sha256=ensemble_sha256([member.sha256 for member in members]),
         steps=sum(member.steps for member in members),
         seconds=sum(member.seconds for member in members),
@@ -213,7 +205,7 @@ def _checked(run: StudyRun, schedule: Schedule) -> StudyChecked:
     """What will run, for whoever shows the progress."""
     return StudyChecked(
         schedule=schedule,
-        n_models=len(schedule.included) if _compares(run.settings) else 0,
+        n_models=len(schedule.included) if run.settings.compares else 0,
         n_test_cases=sum(len(site.test) for site in run.data.everywhere),
         budget_steps=budget_steps(run),
         warnings=run.data.warnings,
