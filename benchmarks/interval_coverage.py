@@ -18,10 +18,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from segfed.evaluation import (
-    MINIMUM_PAIRED,
     MINIMUM_SCORED,
     Estimate,
     Timing,
+    difference_for_these_sites,
     gap_share,
     judge_non_inferiority,
     new_models,
@@ -119,9 +119,7 @@ def measure_differences(
     rng, hits = np.random.default_rng(n_sites), Counter[str]()
     for repetition in range(repetitions):
         loss = draw_sites(draw, [-MARGIN] * n_sites, rng, counts)
-        found = these_sites(
-            loss, seed=repetition, n_bootstrap=N_BOOTSTRAP, minimum_cases=MINIMUM_PAIRED
-        )
+        found = difference_for_these_sites(loss, seed=repetition, n_bootstrap=N_BOOTSTRAP)
         hits["these sites"] += covers(found, -MARGIN)
         hits["its test errs"] += _passes(found)
         trained_anew = new_models(with_seed_effects(loss, rng))
