@@ -100,7 +100,10 @@ def judge_non_inferiority(
         scope = " in every declared structure"
     else:
         verdict = f"It is not shown that models trained on {new} labels are no worse than on {old}"
-        scope = ": " + "; ".join(f"{name} {reason}" for name, reason in reasons.items())
+        alike = {
+            reason: [n for n in reasons if reasons[n] == reason] for reason in reasons.values()
+        }
+        scope = ": " + "; ".join(f"{', '.join(of)} {reason}" for reason, of in alike.items())
     return NonInferiority(
         margin=margin,
         structures=dict(differences),
