@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from segfed.errors import ConfigError
-from segfed.evaluation import DEFINITIONS, MINIMUM_PAIRED, site_means, worst_site
+from segfed.evaluation import DEFINITIONS, difference_for_these_sites, site_means, worst_site
 from segfed.report.agreement import summarize_agreement
 from segfed.report.anchoring import summarize_anchoring
 from segfed.report.card import build_card
@@ -23,6 +23,7 @@ from segfed.report.values import (
     MEAN_OF_STRUCTURES,
     SCORE_RANGE,
     Scores,
+    as_json,
     estimate,
 )
 from segfed.study.records import (
@@ -216,7 +217,9 @@ def _against_federated(
     }
     return {
         other: {
-            name: estimate(found.differences, n_bootstrap=n_bootstrap, minimum_cases=MINIMUM_PAIRED)
+            name: as_json(
+                difference_for_these_sites(found.differences, seed=0, n_bootstrap=n_bootstrap)
+            )
             | {"n_one_sided": found.n_one_sided}
             for name, found in by_structure.items()
         }
