@@ -24,7 +24,7 @@ federate_simulate.register(app)
 _Folder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
 
 
-@app.command("sign")
+@app.command("sign", rich_help_panel="The owner of a study")
 def sign(
     manifest: Annotated[
         Path, typer.Argument(metavar="STUDY", help="The study: TOML, or a complete manifest.")
@@ -51,7 +51,7 @@ def sign(
     )
 
 
-@app.command("approve")
+@app.command("approve", rich_help_panel="Each hospital")
 def approve(
     folder: _Folder,
     manifest: Annotated[
@@ -88,7 +88,7 @@ def approve(
     )
 
 
-@app.command("agent")
+@app.command("agent", rich_help_panel="Each hospital")
 def agent(
     folder: _Folder,
     socket: Annotated[

@@ -138,4 +138,4 @@ def status(
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (provision, serve, submit, status):
-        app.command(command.__name__)(command)
+        app.command(command.__name__, rich_help_panel="The server's operator")(command)

@@ -82,4 +82,4 @@ def node(
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (keys, trust, join, node):
-        app.command(command.__name__)(command)
+        app.command(command.__name__, rich_help_panel="Each hospital")(command)
