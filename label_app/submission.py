@@ -83,7 +83,7 @@ def read_upload(upload: Path, site: Site, case: Case) -> Volume:
             read_grid(upload),
             read_grid(case.channels[site.task.display_channel]),
             name=f"submitted label of case {case.case_id}",
-            reference="its image",
+            reference="image",
         )
     except GeometryError as error:
         raise GeometryError(

@@ -11,6 +11,7 @@ from segfed.cli import console
 from segfed.cli.kit import NODE_KEY, NODE_PUBLIC_KEY
 from segfed.cli.log_lines import say
 from segfed.files import sha256_file
+from segfed.sites import load_site
 
 _Site = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
 
@@ -19,8 +20,7 @@ def keys(folder: _Site) -> None:
     """Make the site's key pair; the private key stays here, send the public one."""
     from segfed.cli.certificates import make_node_keys
 
-    public = folder / NODE_PUBLIC_KEY
-    folder.mkdir(parents=True, exist_ok=True)
+    public = load_site(folder).folder / NODE_PUBLIC_KEY
     make_node_keys(folder / NODE_KEY, public)
     console.out.print(
         f"Send {public} to the operator of the federation's server, and tell its hash by another "
@@ -40,7 +40,7 @@ def trust(
     """Trust the owner of studies; each study still needs this site's approval."""
     from segfed.agent import trust as trust_owner
 
-    path = trust_owner(folder, key, name=name or key.stem)
+    path = trust_owner(load_site(folder).folder, key, name=name or key.stem)
     console.out.print(
         f"Studies signed with {path} can be approved here. The file's hash is {sha256_file(path)}: "
         "compare it with the owner by another way.",
