@@ -23,7 +23,10 @@ def evaluate(
     ] = "generic",
     task: Annotated[
         str | None,
-        typer.Option("--task", help="Task whose structures the generic profile scores."),
+        typer.Option(
+            "--task",
+            help="Task whose structures the generic profile scores; default: each label value.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:

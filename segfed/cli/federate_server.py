@@ -17,7 +17,7 @@ from segfed.errors import FederationError
 from segfed.protocol import RoundRecord
 from segfed.settings import load_toml
 
-_Kit = Annotated[Path, typer.Argument(metavar="KIT", help="The server's kit.")]
+_Kit = Annotated[Path, typer.Argument(metavar="KIT", help="The server's kit, such as kits/server.")]
 
 
 def provision(

@@ -50,10 +50,15 @@ def trust(
 
 
 def join(
-    kit: Annotated[Path, typer.Argument(metavar="KIT", help="The site's kit.")],
+    kit: Annotated[Path, typer.Argument(metavar="KIT", help="The site's kit, such as kits/north.")],
     folder: _Site,
     socket: Annotated[
-        Path | None, typer.Option("--socket", help="Unix socket between node and agent.")
+        Path | None,
+        typer.Option(
+            "--socket",
+            help="Unix socket between node and agent; default: as site.toml says, else in the "
+            "system's runtime folder.",
+        ),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")] = "auto",
 ) -> None:
