@@ -105,7 +105,11 @@ def _matching(method: str, path: str) -> Route:
     for route in ROUTES:
         if method == route.method and route.path.fullmatch(path):
             return route
-    raise HTTPException(404, f"{method} {path} is not served here")
+    raise HTTPException(
+        404,
+        f"{method} {path} is not served here; expected what labelling a case needs. Open a case "
+        "with Next Sample.",
+    )
 
 
 def _check_sender(headers: Headers, public_names: Collection[str]) -> None:
