@@ -33,6 +33,7 @@ from torch.nn.functional import avg_pool3d, one_hot
 
 from federation.simulation import run_federation
 from segfed.agent.correction import split_correction
+from segfed.agent.held_model import with_model
 from segfed.engine import (
     LocalTrainer,
     Plan,
@@ -198,14 +199,20 @@ class MemoryAgent:
     own: State = field(default_factory=dict)
     """Personal layers after the last round."""
 
+    scored: bytes = b""
+    """The last model that was scored."""
+
     def answer(self, request: RoundRequest) -> RoundReply:
         """Train a round, or score the model."""
+        if request.held_sha256:
+            request = with_model(request, self.scored)
         rules, network = self.manifest.federation, self.trainer.network
         state, correction = split_correction(
             from_bytes(request.weights), network, algorithm=rules.algorithm
         )
         self.trainer.load_weights({**state, **self.own})
         if request.verb == "validate":
+            self.scored = request.weights
             if request.round % (self.manifest.rounds // N_SCORED):
                 return RoundReply(b"", 0, {})
             value = score([network], self.cases)
