@@ -25,7 +25,7 @@ federate_server.register(app)
 federate_simulate.register(app)
 
 
-@app.command("sign")
+@app.command("sign", rich_help_panel="The owner of a study")
 def sign(
     manifest: Annotated[
         Path, typer.Argument(metavar="STUDY", help="The study: TOML, or a complete manifest.")
@@ -60,7 +60,7 @@ def sign(
     )
 
 
-@app.command("approve")
+@app.command("approve", rich_help_panel="Each hospital")
 def approve(
     folder: console.SiteFolder,
     manifest: Annotated[
@@ -97,7 +97,7 @@ def approve(
     )
 
 
-@app.command("agent")
+@app.command("agent", rich_help_panel="Each hospital")
 def agent(
     folder: console.SiteFolder,
     socket: Annotated[
