@@ -127,6 +127,8 @@ def test_only_a_site_and_the_server_of_one_study_compare(history):
     renamed = tuple(h.model_copy(update={"site": "new"}) for h in stated.heads)
     with pytest.raises(LedgerError, match="site new share no round"):
         compare_statements(server, stated.model_copy(update={"heads": renamed}))
+    with pytest.raises(LedgerError, match="share no round"):
+        compare_statements(server, stated.model_copy(update={"heads": ()}))
     with pytest.raises(LedgerError, match="messages of 2 studies whose manifest begins with"):
         site_statement(read_audit(site.folder / AUDIT_FILE), site="a", manifest_sha256="", now=NOW)
 

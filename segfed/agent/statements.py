@@ -182,10 +182,8 @@ def compare_statements(one: Statement, other: Statement) -> int:
             f"{other.by} on study {other.manifest_sha256[:12]}; expected one of a site and one of "
             "the server on the same study. Take two that belong together."
         )
-    name, last = (
-        site.heads[0].site,
-        min(s.heads[-1].round if s.heads else 0 for s in (server, site)),
-    )
+    name = site.heads[0].site if site.heads else "without a head"
+    last = min(max((head.round for head in by.heads), default=0) for by in (server, site))
     confirmed = {head.round for head in server.heads if head.site == name and head.round <= last}
     if not confirmed:
         raise LedgerError(
@@ -193,7 +191,7 @@ def compare_statements(one: Statement, other: Statement) -> int:
             f"{one.manifest_sha256[:12]}, expected some. Compare statements made after a round "
             "that the site took part in, and the site's name at the server."
         )
-    if problems := list(_contradictions(server, site, last=last)):
+    if problems := list(_contradictions(server, site, name=name, last=last)):
         raise LedgerError(
             f"Site {name} and the server state different histories of study "
             f"{one.manifest_sha256[:12]}: {'; '.join(problems)}. One of the two changed its "
@@ -203,9 +201,8 @@ def compare_statements(one: Statement, other: Statement) -> int:
     return len(confirmed)
 
 
-def _contradictions(server: Statement, site: Statement, *, last: int) -> Iterator[str]:
+def _contradictions(server: Statement, site: Statement, *, name: str, last: int) -> Iterator[str]:
     """One phrase for each head up to a round that the other side does not state."""
-    name = site.heads[0].site
     at_site = {(head.round, head.site_head) for head in site.heads}
     for head in server.heads:
         is_known = (head.round, head.site_head) in at_site
