@@ -169,8 +169,8 @@ def measure_contributions(
     """
     rows = for_each(replace(plan.run, on_event=on_event), score_group, plan.models)
     scored: list[dict[Group, SiteValues]] = [{} for _ in plan.seeds]
-    for found, of_model in zip(plan.models, rows, strict=True):
-        scored[plan.seeds.index(found.model.seed)][found.group] = case_dice(of_model)
+    for trained, of_model in zip(plan.models, rows, strict=True):
+        scored[plan.seeds.index(trained.model.seed)][trained.group] = case_dice(of_model)
     found = contributions(scored, orders=plan.orders, seed=0, n_bootstrap=n_bootstrap)
     first = next(iter(scored[0].values()))
     record = ContributionRecord(
