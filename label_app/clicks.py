@@ -100,7 +100,8 @@ class ClickHelper(InferTask):
         if folder is None:
             raise CaseError(
                 f"Site {self._store.site.name} has no published model for clicks; expected one. "
-                "Train and publish it with `segfed train SITE --clicks LABEL --publish`."
+                "Go on with the other tools. Whoever runs the server can make one: `segfed train "
+                "SITE --clicks LABEL --publish`."
             )
         return folder
 

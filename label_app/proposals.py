@@ -100,8 +100,8 @@ class Proposer(InferTask):
         folder = current_model(site)
         if folder is None:
             raise CaseError(
-                f"Site {site.name} has no published model; expected one for a proposal. Publish "
-                "one, or draw the case by hand."
+                f"Site {site.name} has no published model; expected one for a proposal. Draw "
+                "the case by hand; whoever runs the server can publish one: `segfed model publish`."
             )
         job = partial(
             propose, site, case, model_folder=folder, device=self._device, extension=extension

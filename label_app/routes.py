@@ -103,7 +103,11 @@ def _matching(method: str, path: str) -> Route:
     for route in ROUTES:
         if method == route.method and re.fullmatch(route.path, path):
             return route
-    raise HTTPException(404, f"{method} {path} is not served here")
+    raise HTTPException(
+        404,
+        f"{method} {path} is not served here; expected what labelling a case needs. Open a case "
+        "with Next Sample.",
+    )
 
 
 def _check_sender(headers: Headers, public_names: Collection[str]) -> None:
@@ -116,7 +120,10 @@ def _check_sender(headers: Headers, public_names: Collection[str]) -> None:
     known = {*_LOOPBACK, *(name.lower() for name in public_names)}
     if host is None or host["name"].lower() not in known:
         raise HTTPException(
-            403, "Only requests to one of this server's own names or addresses are answered"
+            403,
+            f"Found a request to {headers.get('host', '')[:80]!r}; expected one to a name of this "
+            "server. Enter its address just as it was given to you; whoever runs the server adds "
+            "names with --public-name.",
         )
 
 

@@ -155,7 +155,7 @@ def shifted(label: Volume) -> Volume:
     [
         (b"", "empty file"),
         (b"not an image", "Cannot read the submitted label"),
-        (shifted(make_label()), "another grid"),
+        (shifted(make_label()), "draw on the image that Next Sample opens"),
         (make_label(3), "segment named 'value 3'"),
     ],
 )

@@ -17,7 +17,7 @@ from segfed.study.records import SCORES_FILE, ScoreRow
 from tests.report_samples import STRUCTURES, write_run
 
 CASES = {"a": 2, "b": 4}
-ENOUGH = {"a": 4, "b": 4}
+ENOUGH = {"a": 33, "b": 34}
 """Cases for which intervals of differences are given."""
 LOCAL = {("a", "a"): 0.7, ("a", "b"): 0.3, ("b", "a"): 0.1, ("b", "b"): 0.5}
 SHARED = {"federated": {"a": 0.8, "b": 0.6}, "ensemble": {"a": 0.5, "b": 0.5}}

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -60,7 +61,7 @@ def print_json(content: Any) -> None:
 def show_warnings(warnings: Iterable[str]) -> None:
     """One line each, on stderr."""
     for warning in warnings:
-        err.print(f"[yellow]Warning:[/yellow] {warning}", highlight=False)
+        err.print(f"[yellow]Warning:[/yellow] {escape(warning)}", highlight=False)
 
 
 def configure_logging(*, verbose: bool, log_format: LogFormat = "text") -> None:

@@ -16,6 +16,8 @@ from segfed.cli.manifest_file import read_manifest
 from segfed.cli.study_request import request_table
 from segfed.files import write_text
 from segfed.sites import load_site
+from segfed.sites.keyed_scans import read_keyed_scans
+from segfed.sites.overlap import require_separate
 
 app = typer.Typer(no_args_is_help=True, help="Studies across hospitals.")
 federate_site.register(app)
@@ -23,22 +25,30 @@ federate_server.register(app)
 federate_simulate.register(app)
 
 
-@app.command("sign")
+@app.command("sign", rich_help_panel="The owner of a study")
 def sign(
     manifest: Annotated[
         Path, typer.Argument(metavar="STUDY", help="The study: TOML, or a complete manifest.")
     ],
     key: Annotated[Path, typer.Option("--key", help="The owner's private key (Ed25519, PEM).")],
     out: Annotated[Path, typer.Option("--out", help="Where to write the signed manifest.")],
+    marks: Annotated[
+        list[Path] | None,
+        typer.Option("--marks", help="What `segfed site marks` wrote at a site; may be repeated."),
+    ] = None,
 ) -> None:
     """Sign a study, so that hospitals can tell whose it is.
 
     The manifest declares the hash of the federation's code as it is installed here, unless it
-    declares one already.
+    declares one already. With the marks of all sites a study is refused in which one site tests
+    on a scan that another has in another split.
     """
     from segfed.agent import sign as sign_manifest
 
     study = read_manifest(manifest)
+    if marks:
+        twice = require_separate([read_keyed_scans(path) for path in marks])
+        console.show_warnings([f"Counts twice: {phrase}" for phrase in twice])
     declared = study.bundle_sha256 or code_sha256()
     signed = sign_manifest(study.model_copy(update={"bundle_sha256": declared}), key)
     write_text(out, signed.model_dump_json(indent=2) + "\n")
@@ -50,7 +60,7 @@ def sign(
     )
 
 
-@app.command("approve")
+@app.command("approve", rich_help_panel="Each hospital")
 def approve(
     folder: console.SiteFolder,
     manifest: Annotated[
@@ -87,7 +97,7 @@ def approve(
     )
 
 
-@app.command("agent")
+@app.command("agent", rich_help_panel="Each hospital")
 def agent(
     folder: console.SiteFolder,
     socket: Annotated[

@@ -17,7 +17,7 @@ from segfed.errors import FederationError
 from segfed.protocol import RoundRecord
 from segfed.settings import load_toml
 
-_Kit = Annotated[Path, typer.Argument(metavar="KIT", help="The server's kit.")]
+_Kit = Annotated[Path, typer.Argument(metavar="KIT", help="The server's kit, such as kits/server.")]
 
 
 def provision(
@@ -135,4 +135,4 @@ def status(kit: _Kit, as_json: console.AsJson = False) -> None:
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (provision, serve, submit, status):
-        app.command(command.__name__)(command)
+        app.command(command.__name__, rich_help_panel="The server's operator")(command)

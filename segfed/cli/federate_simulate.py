@@ -87,4 +87,4 @@ def _start(manifest: Manifest, out: Path) -> Path:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("simulate")(simulate)
+    app.command("simulate", rich_help_panel="The owner of a study")(simulate)

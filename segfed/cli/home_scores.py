@@ -65,13 +65,19 @@ def combine(
         list[str] | None,
         typer.Option("--structure", help="Declared structure; may be repeated; default: all."),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for report.html and report.json.")
+    ] = None,
     as_json: console.AsJson = False,
 ) -> None:
     """Compare label arms over hospitals, from what each of them scored at home."""
+    from segfed.report import HOME_HTML_FILE, write_home_report
     from segfed.study.at_home import judge_at_home, read_home_scores
 
     sites = [read_home_scores(path) for path in files]
     verdict = judge_at_home(sites, margin=margin, structures=structures or ())
+    if out:
+        write_home_report(out, sites, margin=margin, structures=structures or ())
     if as_json:
         console.print_json(
             {
@@ -86,6 +92,8 @@ def combine(
         highlight=False,
         soft_wrap=True,
     )
+    if out:
+        console.out.print(f"Report: {out / HOME_HTML_FILE}", highlight=False, soft_wrap=True)
 
 
 def _table(sites: list[HomeScores]) -> Table:

@@ -76,7 +76,7 @@ def export(
         bool, typer.Option("--pt2", help=f"Add {PROGRAM_FILE}, which PyTorch runs without segfed.")
     ] = False,
     onnx: Annotated[
-        bool, typer.Option("--onnx", help=f"Add {ONNX_FILE}; needs `pip install 'segfed[onnx]'`.")
+        bool, typer.Option("--onnx", help=f"Add {ONNX_FILE}; needs `pip install 'segfed\\[onnx]'`.")
     ] = False,
 ) -> None:
     """Write a study's global model as a MONAI bundle, for `segfed predict` and others."""

@@ -22,7 +22,7 @@ def predict(
         ),
     ],
     model: Annotated[
-        Path, typer.Option("--model", help="Model folder, as `segfed model` writes it.")
+        Path, typer.Option("--model", help="Model folder, as `segfed model export` writes it.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the labels: <case>.nii.gz.")],
     task: Annotated[

@@ -35,7 +35,12 @@ def sample(
     ] = None,
     spacing_mm: Annotated[
         float | None,
-        typer.Option("--spacing-mm", help="Thin finer axes to this voxel spacing, in mm."),
+        typer.Option(
+            "--spacing-mm",
+            min=0.5,
+            help="Voxel spacing in mm; default: 5 for CT, 4 for MR. With --from-labels, finer axes "
+            "are thinned to it; default: as they are.",
+        ),
     ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="With --from-labels: cases a site.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from segfed.cli import console, home_scores, planning, site_overlap
@@ -72,7 +73,8 @@ def import_(
     sites: Annotated[
         str | None,
         typer.Option(
-            "--sites", help="Without a site column: how many cases each site gets, as a=100,b=50."
+            "--sites",
+            help="Without a site column: a site's name, or cases of each as a=100,b=50.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the split into sites.")] = 0,
@@ -111,8 +113,9 @@ def check(folder: console.SiteFolder, as_json: console.AsJson = False) -> None:
     else:
         console.out.print(counts_table({site.name: splits_of(site)}))
         for problem in problems:
-            console.out.print(f"[red]✗[/red] {problem.message}", highlight=False)
-        console.out.print(f"{len(site.cases)} cases, {len(problems)} problems.")
+            console.out.print(f"[red]✗[/red] {escape(problem.message)}", highlight=False)
+        ending = "" if len(problems) == 1 else "s"
+        console.out.print(f"{len(site.cases)} cases, {len(problems)} problem{ending}.")
     if problems:
         raise typer.Exit(1)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segfed.cli import console, home_scores
+from segfed.cli import console, home_scores, study_contribution
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -15,6 +15,7 @@ app = typer.Typer(
 )
 
 app.command("combine")(home_scores.combine)
+app.command("contribution")(study_contribution.contribution)
 
 
 @app.command("run")

@@ -88,7 +88,7 @@ def run_study(
         TrainingError: If a training fails.
         FederationError: If a federated training fails.
     """
-    run = _open(
+    run = open_study(
         settings, out=out, launch_federation=launch_federation, on_event=on_event, workers=workers
     )
     schedule = make_schedule(run, only=only)
@@ -127,7 +127,7 @@ def plan_study(
         ConfigError: If study, task and sites contradict each other, or a filter names nothing.
         CaseError: If a site lacks cases or labels, or files are missing or damaged.
     """
-    run = _open(
+    run = open_study(
         settings,
         out=out,
         launch_federation=launch_federation,
@@ -137,15 +137,20 @@ def plan_study(
     return _checked(run, make_schedule(run, only=only))
 
 
-def _open(
+def open_study(
     settings: StudySettings,
     *,
     out: Path,
     launch_federation: LaunchFederation,
-    on_event: OnEvent,
-    workers: int | None,
+    on_event: OnEvent = ignore_event,
+    workers: int | None = None,
 ) -> StudyRun:
-    """A study, checked and ready to run."""
+    """A study, checked and ready to run.
+
+    Raises:
+        ConfigError: If study, task and sites contradict each other.
+        CaseError: If a site lacks cases or labels, or files are missing or damaged.
+    """
     data, device = check_study(settings), select_device(settings.device)
     return StudyRun(
         settings=settings,

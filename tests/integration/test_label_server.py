@@ -227,7 +227,7 @@ def test_a_server_that_cannot_start_says_why(tmp_path):
     (tmp_path / "images").mkdir()
 
     with (
-        pytest.raises(ServerError, match=r"ended with code 3.*No site file at"),
+        pytest.raises(ServerError, match=r"ended with code 3.*holds no site\.toml"),
         label_server(tmp_path),
     ):
         pass
