@@ -259,7 +259,7 @@ def read_study(run_folder: Path) -> StudyRecord:
     path = run_folder / STUDY_FILE
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise _no_study(path) from None
     except ValueError as error:
         raise ConfigError(f"{path} is not valid JSON: {error}. Run the study again.") from error
@@ -364,7 +364,7 @@ def _read(path: Path, kind: type[Any]) -> list[dict[str, Any]]:
         with path.open(encoding="utf-8", newline="") as handle:
             reader = csv.DictReader(handle)
             found, rows = list(reader.fieldnames or ()), list(reader)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise _no_study(path) from None
     if found not in (expected, required):
         raise ConfigError(
