@@ -23,7 +23,8 @@ OWNERS_FOLDER = "study_owners"
 # What is signed says what it is for: a signature made for another purpose cannot be passed off.
 _PURPOSE = b"segfed study manifest 1\n"
 _HOW_TO_MAKE_KEYS = (
-    "Make one with `openssl genpkey -algorithm ed25519 -out owner.key` and its public half with "
+    "Give the private key; only if there is none yet, make one with `openssl genpkey -algorithm "
+    "ed25519 -out owner.key`, and its public half with "
     "`openssl pkey -in owner.key -pubout -out owner.pub`."
 )
 
