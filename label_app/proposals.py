@@ -87,7 +87,7 @@ class Proposer(InferTask):
         start = time.perf_counter()
         extension = result_extension(request)
         case, site = self._store.case(str(request.get("image"))), self._store.site
-        with explaining():
+        with explaining(self._store.site_folder):
             if is_blind(self._store, case):
                 file, answer = _blank(site, case, extension), {"label_names": {}, "latencies": {}}
             else:

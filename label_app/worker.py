@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -144,7 +144,7 @@ class Worker:
         self._process = self._pipe = None
 
     @contextmanager
-    def _waiting(self) -> Any:
+    def _waiting(self) -> Iterator[None]:
         """Count a job as waiting, which hurries one of low priority."""
         with self._counting:
             if self.n_waiting >= self._most_waiting:

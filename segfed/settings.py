@@ -81,6 +81,13 @@ def validated(raw: Any, model: type[Model], *, source: str) -> Model:
         ) from error
 
 
+def toml_table(content: Mapping[str, Any]) -> str:
+    """The lines of a TOML table, whose values are those of JSON; what is None is left out."""
+    # As they are: JSON escapes rare characters as pairs, which TOML does not know.
+    texts = {k: json.dumps(v, ensure_ascii=False) for k, v in content.items() if v is not None}
+    return "".join(f"{key} = {text}\n" for key, text in texts.items())
+
+
 def _refuse_constant(name: str) -> NoReturn:
     """Python reads NaN and Infinity, which are no JSON."""
     raise ValueError(f"{name} is no number in JSON")

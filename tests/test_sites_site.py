@@ -11,7 +11,7 @@ from tests.sites_samples import TASK_TOML, make_site, write_task
 SETTINGS = SiteSettings(
     name="north",
     task="kidney_tumor",
-    contact='Dr. "Ä" Müller <a@b>',
+    contact='Dr. "Ä" Müller 🏥 <a@b>',
     data="synthetic",
     external=True,
     policy=Policy(studies=("kidney-*", "pilot"), minimum_train_cases=5),

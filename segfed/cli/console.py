@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +30,15 @@ out = Console()
 
 err = Console(stderr=True)
 """Progress bars, log lines and errors, on stderr."""
+
+SiteFolder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
+"""The argument of commands about a site."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+"""The option of commands that a program may call."""
+
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
+"""The option of commands that compute."""
 
 MLflowStore = Annotated[
     str | None,
@@ -76,3 +87,11 @@ def progress_bars() -> Progress:
         TextColumn("[dim]{task.fields[note]}[/dim]"),
         console=err,
     )
+
+
+@contextmanager
+def counted(title: str, *, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar; yields what to call with the number done and the number in all."""
+    with progress_bars() as progress:
+        bar = progress.add_task(title, total=total, note="")
+        yield lambda done, n_all: progress.update(bar, completed=done, total=n_all)

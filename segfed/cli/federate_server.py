@@ -106,10 +106,7 @@ def submit(
     console.out.print(status_table(done, online=None))
 
 
-def status(
-    kit: _Kit,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def status(kit: _Kit, as_json: console.AsJson = False) -> None:
     """Show how the last submitted study goes; exit code 1 if it stopped before its end.
 
     A certificate that expires soon is announced on stderr.

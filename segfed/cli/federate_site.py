@@ -13,10 +13,8 @@ from segfed.cli.log_lines import say
 from segfed.files import sha256_file
 from segfed.sites import load_site
 
-_Site = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
 
-
-def keys(folder: _Site) -> None:
+def keys(folder: console.SiteFolder) -> None:
     """Make the site's key pair; the private key stays here, send the public one."""
     from segfed.cli.certificates import make_node_keys
 
@@ -31,7 +29,7 @@ def keys(folder: _Site) -> None:
 
 
 def trust(
-    folder: _Site,
+    folder: console.SiteFolder,
     key: Annotated[Path, typer.Argument(metavar="OWNER", help="The owner's public key.")],
     name: Annotated[
         str | None, typer.Option("--name", help="What to call the owner; default: the file's name.")
@@ -51,7 +49,7 @@ def trust(
 
 def join(
     kit: Annotated[Path, typer.Argument(metavar="KIT", help="The site's kit, such as kits/north.")],
-    folder: _Site,
+    folder: console.SiteFolder,
     socket: Annotated[
         Path | None,
         typer.Option(
@@ -60,7 +58,7 @@ def join(
             "system's runtime folder.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")] = "auto",
+    device: console.Device = "auto",
 ) -> None:
     """Take part in a federation until Ctrl-C: keeps the site's agent and node running.
 

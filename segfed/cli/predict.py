@@ -28,7 +28,7 @@ def predict(
     task: Annotated[
         str | None, typer.Option("--task", help="Task file, where the model's is not built in.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")] = "auto",
+    device: console.Device = "auto",
     mirror: Annotated[
         bool, typer.Option("--mirror", help="Also predict mirrored, and average: slower.")
     ] = False,

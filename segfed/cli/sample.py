@@ -51,12 +51,7 @@ def sample(
 
     if (from_labels is None) != (table is None):
         raise typer.BadParameter("--from-labels and --table belong together")
-    with console.progress_bars() as progress:
-        bar = progress.add_task("render", total=None, note="")
-
-        def advance(done: int, total: int) -> None:
-            progress.update(bar, completed=done, total=total)
-
+    with console.counted("render") as on_case:
         if from_labels is not None and table is not None:
             made = sites_from_labels(
                 from_labels,
@@ -65,7 +60,7 @@ def sample(
                 spacing_mm=spacing_mm,
                 limit=limit,
                 seed=seed,
-                on_case=advance,
+                on_case=on_case,
             )
         else:
             made = generate_sites(
@@ -76,6 +71,6 @@ def sample(
                 counts=CaseCounts(train=cases),
                 spacing_mm=spacing_mm,
                 seed=seed,
-                on_case=advance,
+                on_case=on_case,
             )
     console.out.print(counts_table({site.name: splits_of(site) for site in made}))

@@ -80,8 +80,7 @@ def import_(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the split into sites.")] = 0,
 ) -> None:
     """Read a published data set into sites; a case is there whole or not at all."""
-    with console.progress_bars() as progress:
-        bar = progress.add_task("import", total=None, note="")
+    with console.counted("import") as on_case:
         summary = import_data_set(
             source,
             out,
@@ -91,7 +90,7 @@ def import_(
             table=table,
             sites=_parse_sites(sites) if sites else None,
             seed=seed,
-            on_case=lambda done, total: progress.update(bar, completed=done, total=total),
+            on_case=on_case,
         )
     console.out.print(counts_table(summary.counts))
     console.out.print(
@@ -101,19 +100,13 @@ def import_(
 
 
 @app.command("check")
-def check(
-    folder: Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def check(folder: console.SiteFolder, as_json: console.AsJson = False) -> None:
     """Read every image and label, and list everything that would stop a training."""
     from segfed.sites import check_site
 
     site = load_site(folder)
-    with console.progress_bars() as progress:
-        bar = progress.add_task(f"check {site.name}", total=len(site.cases), note="")
-        problems = check_site(
-            site, on_case=lambda done, total: progress.update(bar, completed=done, total=total)
-        )
+    with console.counted(f"check {site.name}", total=len(site.cases)) as on_case:
+        problems = check_site(site, on_case=on_case)
     if as_json:
         rows = [{**asdict(problem), "file": str(problem.file)} for problem in problems]
         console.print_json({"site": site.name, "cases": len(site.cases), "problems": rows})

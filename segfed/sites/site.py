@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from segfed.errors import CaseError, ConfigError
 from segfed.files import replacing, write_text
 from segfed.protocol import Split
-from segfed.settings import Settings, load_toml
+from segfed.settings import Settings, load_toml, toml_table
 from segfed.sites.cases import Case, read_cases
 from segfed.sites.ledger import Ledger
 from segfed.sites.tasks import Name, Task, list_tasks, load_task
@@ -207,12 +206,5 @@ def _as_toml(settings: SiteSettings) -> str:
     """The settings as a person would write them, each group in its own table."""
     content = settings.model_dump(mode="json")
     groups = {name: content.pop(name) for name in ("policy", "reading", "agent")}
-    tables = "".join(f"\n[{name}]\n{_table(group)}" for name, group in groups.items())
-    return _table(content) + tables
-
-
-def _table(content: Mapping[str, Any]) -> str:
-    """Keys and values; JSON's strings, numbers, booleans and lists are TOML's too, but not null."""
-    return "".join(
-        f"{key} = {json.dumps(value)}\n" for key, value in content.items() if value is not None
-    )
+    tables = "".join(f"\n[{name}]\n{toml_table(group)}" for name, group in groups.items())
+    return toml_table(content) + tables

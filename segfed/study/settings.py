@@ -139,6 +139,11 @@ class StudySettings(Settings):
     device: str = "auto"
     """``cpu``, ``cuda``, or ``auto`` for the fastest there is."""
 
+    @property
+    def compares(self) -> bool:
+        """Whether its models are scored; those of the warm-up cases are there to propose."""
+        return self.train_split == "train"
+
     @model_validator(mode="before")
     @classmethod
     def _on_one_machine(cls, raw: Any) -> Any:
