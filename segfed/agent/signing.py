@@ -68,7 +68,7 @@ def read_signed(path: Path) -> SignedManifest:
     Raises:
         ConfigError: If the file is missing or is no signed manifest; every problem is listed.
     """
-    return load_json(path, SignedManifest, kind="signed manifest")
+    return load_json(path, SignedManifest, kind="study that `segfed federate sign` wrote")
 
 
 def check_signature(signed: SignedManifest, site_folder: Path) -> str:
@@ -87,9 +87,9 @@ def check_signature(signed: SignedManifest, site_folder: Path) -> str:
     raise RefusedError(
         AgentErrorCode.UNKNOWN_STUDY,
         f"The manifest {signed.manifest.sha256[:12]} of study {signed.manifest.study!r} is not as "
-        f"a trusted owner signed it; expected the signature of one of {', '.join(owners) or 'none'}"
-        f". Ask the owner for the manifest again, or put the owner's public key into "
-        f"{site_folder / OWNERS_FOLDER} as NAME.pub, if you trust it.",
+        f"a trusted owner signed it; this site trusts {', '.join(owners) or 'nobody'}. If you "
+        f"trust who sent it, run `segfed federate trust {site_folder} OWNER.pub` with their public "
+        "key; else ask for the manifest again.",
     )
 
 
