@@ -21,13 +21,7 @@ from segfed.files import write_text
 from segfed.protocol import ArmChoice
 from segfed.settings import Settings, load_json
 from segfed.study.events import OnEvent, ignore_event
-from segfed.study.groups import (
-    GroupModel,
-    check_groups,
-    place_groups,
-    score_group,
-    write_start,
-)
+from segfed.study.groups import GroupModel, check_groups, place_groups, score_group
 from segfed.study.models import arm_choice
 from segfed.study.parallel import for_each
 from segfed.study.records import REFERENCE_VOLUME, STUDY_FILE, ScoreRow, read_study
@@ -173,11 +167,7 @@ def measure_contributions(
         TrainingError: If a training fails.
         FederationError: If a federated training fails.
     """
-    rows = for_each(
-        replace(plan.run, on_event=on_event),
-        lambda watched, item: score_group(watched, *item),
-        [(found, write_start(found)) for found in plan.models],
-    )
+    rows = for_each(replace(plan.run, on_event=on_event), score_group, plan.models)
     scored: list[dict[Group, SiteValues]] = [{} for _ in plan.seeds]
     for trained, of_model in zip(plan.models, rows, strict=True):
         scored[plan.seeds.index(trained.model.seed)][trained.group] = case_dice(of_model)

@@ -13,7 +13,7 @@ from segfed.evaluation.contribution import Group
 from segfed.files import sha256_json
 from segfed.study.models import ALL_SITES, NO_ARM, UNTRAINED, ModelId
 from segfed.study.preflight import StudyData
-from segfed.study.records import ModelRecord, ScoreRow
+from segfed.study.records import ScoreRow
 from segfed.study.run import StudyRun
 from segfed.study.scoring import score_model, stored_scores
 from segfed.study.settings import StudySettings
@@ -122,29 +122,21 @@ def place_groups(
     return tuple(_place(run, group, model, start=start, pace=pace) for group in groups)
 
 
-def write_start(found: GroupModel) -> ModelRecord:
-    """Write the network that a group's training starts from, beside its model.
-
-    Not in several threads at once: torch draws the weights from one generator for all of them.
-    """
-    return untrained_model(found.run, ModelId(UNTRAINED, NO_ARM, found.model.seed, ALL_SITES))
-
-
-def score_group(run: StudyRun, found: GroupModel, start: ModelRecord) -> list[ScoreRow]:
+def score_group(run: StudyRun, found: GroupModel) -> list[ScoreRow]:
     """The scores of a group's model on the test cases of all sites; trained before, if need be.
 
     Args:
         run: Whose listener is told.
         found: The model, as `place_groups` finds it.
-        start: What `write_start` wrote for it.
 
     Raises:
         TrainingError: If the training fails.
         FederationError: If a federated training fails.
     """
-    own, record = replace(found.run, on_event=run.on_event), start
+    own = replace(found.run, on_event=run.on_event)
+    record = untrained_model(own, ModelId(UNTRAINED, NO_ARM, found.model.seed, ALL_SITES))
     if found.model.regime != UNTRAINED:
-        record = train_model(own, found.model, untrained=start)
+        record = train_model(own, found.model, untrained=record)
     network = load_network(own.out, own.plan, record)
     return score_model(own, found.model, [network], weights_sha256=record.sha256)
 
