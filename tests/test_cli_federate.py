@@ -14,7 +14,7 @@ from segfed.cli import console, main
 from segfed.cli.agent_process import socket_path
 from segfed.cli.federation_code import code_sha256
 from segfed.cli.main import app
-from segfed.errors import CaseError, FederationError
+from segfed.errors import CaseError, ConfigError, FederationError
 from segfed.rules import PrivacyRules
 from segfed.sites import AgentSettings
 from segfed.sites.keyed_scans import KeyedScan, KeyedScans, write_keyed_scans
@@ -211,3 +211,12 @@ def test_a_simulation_of_one_site_is_refused(tmp_path):
 
     assert isinstance(done.exception, FederationError)
     assert "expected two or more" in str(done.exception)
+
+
+def test_a_folder_that_is_no_site_gets_neither_keys_nor_owners(tmp_path):
+    typo = tmp_path / "nroth"
+    for arguments in (["keys", typo], ["trust", typo, tmp_path / "owner.pub"]):
+        result = CliRunner().invoke(app, ["federate", *map(str, arguments)])
+
+        assert isinstance(result.exception, ConfigError)
+        assert not typo.exists()

@@ -8,11 +8,12 @@ import math
 import pytest
 
 from segfed.errors import ConfigError
+from segfed.files import write_rows
 from segfed.report.build import build_report
 from segfed.report.terminal import summary_table
 from segfed.report.values import MEAN_OF_STRUCTURES
 from segfed.report.write import HTML_FILE, write_report
-from segfed.study.records import SCORES_FILE, ScoreRow, write_rows
+from segfed.study.records import SCORES_FILE, ScoreRow
 from tests.report_samples import STRUCTURES, write_run
 
 CASES = {"a": 2, "b": 4}

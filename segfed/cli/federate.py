@@ -23,10 +23,9 @@ app = typer.Typer(no_args_is_help=True, help="Studies across hospitals.")
 federate_site.register(app)
 federate_server.register(app)
 federate_simulate.register(app)
-_Folder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
 
 
-@app.command("sign")
+@app.command("sign", rich_help_panel="The owner of a study")
 def sign(
     manifest: Annotated[
         Path, typer.Argument(metavar="STUDY", help="The study: TOML, or a complete manifest.")
@@ -61,9 +60,9 @@ def sign(
     )
 
 
-@app.command("approve")
+@app.command("approve", rich_help_panel="Each hospital")
 def approve(
-    folder: _Folder,
+    folder: console.SiteFolder,
     manifest: Annotated[
         Path, typer.Argument(metavar="MANIFEST", help="The signed manifest of the study.")
     ],
@@ -98,13 +97,13 @@ def approve(
     )
 
 
-@app.command("agent")
+@app.command("agent", rich_help_panel="Each hospital")
 def agent(
-    folder: _Folder,
+    folder: console.SiteFolder,
     socket: Annotated[
         Path | None, typer.Option("--socket", help="Path of the Unix socket for the relay.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")] = "auto",
+    device: console.Device = "auto",
 ) -> None:
     """Run the hospital's own agent: it trains for approved studies until you press Ctrl-C."""
     run_agent(folder, socket=socket, device=device)

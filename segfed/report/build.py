@@ -13,6 +13,7 @@ from segfed.report.anchoring import summarize_anchoring
 from segfed.report.card import build_card
 from segfed.report.cases import list_cases
 from segfed.report.comparison import compare_arms
+from segfed.report.contribution import summarize_contributions
 from segfed.report.effort import summarize_effort
 from segfed.report.federation import build_matrix, federated_gain, federation_costs
 from segfed.report.finding import data_statement, describe_finding, report_warnings
@@ -109,6 +110,7 @@ def build_report(run_folder: Path) -> dict[str, Any]:
             tolerance_mm=study.settings.evaluation.error_tolerance_mm,
         ),
         "federation": federation_costs(run_folder, study),
+        "contributions": summarize_contributions(run_folder),
         "attacks": summarize_attacks(run_folder),
         "separation": image_separation(run_folder, study),
         "reference": _reference(study),
