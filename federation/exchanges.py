@@ -76,7 +76,8 @@ class RoundExchanges:
 
         A site that is still training would only cost another deadline.
         """
-        notes, scored_by = self.requests.notes, set()
+        notes = self.requests.notes
+        scored_by: set[str] = set()
         requests = self.requests.validate(model, notes.present)
         notes.present = set()
         for site, reply in self.requests.attendance.exchange(requests, enough=lambda: True):
@@ -101,7 +102,8 @@ class RoundExchanges:
         held_by: Collection[str],
     ) -> set[str]:
         """Add the updates of some sites; returns those that lack the model they were to have."""
-        notes, without = self.requests.notes, set()
+        notes = self.requests.notes
+        without: set[str] = set()
         requests = self.requests.train(
             model.weights,
             sites,
