@@ -42,7 +42,7 @@ Weights = dict[str, NDArray[np.generic]]
 
 ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
 N_CASES = "num-examples"
-_BODY = "body"
+_BODY, _FILE = "body", "safetensors"
 _AUDIT_HEAD, _SERVER_HEAD, _HELD = "audit-head", "server-head", "held-sha256"
 _MESSAGE_TYPES: dict[Verb, str] = {
     "train": MessageType.TRAIN,
@@ -113,8 +113,8 @@ def read_request(message: Message, verb: Verb) -> RoundRequest:
     if not isinstance(manifest_sha256, str) or not isinstance(round_number, int):
         raise AgentError(AgentErrorCode.PROTOCOL_MISMATCH)
     try:
-        body = _body(content) if isinstance(content, ArrayRecord) else content
-    except (TypeError, ValueError, SafetensorError):
+        body = unpack(content) if isinstance(content, ArrayRecord) else content
+    except (TypeError, ValueError):
         raise AgentError(AgentErrorCode.WEIGHTS_UNUSABLE) from None
     if not isinstance(body, bytes):
         raise AgentError(AgentErrorCode.PROTOCOL_MISMATCH)
@@ -142,7 +142,7 @@ def reply_message(reply: RoundReply, request: Message, verb: Verb = "train") -> 
     if config:
         content[CONFIG] = config
     if reply.weights:
-        content[ARRAYS] = write_arrays(load(reply.weights))
+        content[ARRAYS] = pack(reply.weights)
     return Message(content, reply_to=request)
 
 
@@ -165,19 +165,40 @@ def read_audit_head(reply: Message) -> str | None:
     return head if is_sha256(head) else None
 
 
-def read_arrays(record: ArrayRecord) -> Weights:
-    """Flower's record as arrays.
+def pack(content: bytes) -> ArrayRecord:
+    """A safetensors file as Flower's record; nothing as an empty one.
+
+    Flower moves each array by calls of its own, which it signs and notes in a database: 19 MB in
+    thirty arrays cost the server's process several times what they cost as one.
+    """
+    return ArrayRecord({_FILE: Array(np.frombuffer(content, np.uint8))} if content else {})
+
+
+def unpack(record: ArrayRecord) -> bytes:
+    """The bytes of the safetensors file that a record holds, whatever they are; empty if none.
 
     Raises:
-        TypeError: If an array is of a kind that Flower cannot turn into NumPy.
-        ValueError: If an array's bytes are damaged.
+        TypeError: If the record's array is of a kind that Flower cannot turn into NumPy.
+        ValueError: If the record holds anything else, or its bytes are damaged.
     """
-    return {name: record[name].numpy() for name in sorted(record)}
+    if set(record) - {_FILE}:
+        raise ValueError(f"Found {len(record)} arrays, expected one named {_FILE}.")
+    return record[_FILE].numpy().tobytes() if record else b""
 
 
-def _body(record: ArrayRecord) -> bytes:
-    """Arrays as the agent gets them; nothing at all where there are none."""
-    return save(read_arrays(record)) if record else b""
+def read_arrays(record: ArrayRecord) -> Weights:
+    """Flower's record as arrays, in the order of their names.
+
+    Raises:
+        TypeError: As `unpack`.
+        ValueError: As `unpack`, or if the file is damaged or of types that NumPy lacks.
+    """
+    content = unpack(record)
+    try:
+        arrays = load(content) if content else {}
+    except (SafetensorError, KeyError):
+        raise ValueError("The arrays are damaged.") from None
+    return {name: arrays[name] for name in sorted(arrays)}
 
 
 def _config(manifest_sha256: str, round_number: int, server_head: str) -> ConfigRecord:
@@ -196,12 +217,12 @@ def _config(manifest_sha256: str, round_number: int, server_head: str) -> Config
 
 def write_arrays(weights: Weights) -> ArrayRecord:
     """Arrays as Flower's record."""
-    return ArrayRecord({name: Array(weights[name]) for name in weights})
+    return pack(save(weights) if weights else b"")
 
 
 def weights_sha256(weights: Weights) -> str:
     """The hash of a model as the relays hand it to the agents."""
-    return sha256_bytes(save(read_arrays(write_arrays(weights))))
+    return sha256_bytes(save(weights))
 
 
 def content_bytes(content: RecordDict) -> int:

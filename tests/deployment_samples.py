@@ -43,6 +43,8 @@ from tests.agent_samples import (
 
 SITES = ("north", "southern")
 PATIENCE_SECONDS = 600.0
+RELAY = "multiprocessing.forkserver"
+"""In the command line of each relay, and of the process that they fork from."""
 SEGFED = (sys.executable, "-c", "from segfed.cli import main; main()", "federate")
 
 
@@ -243,8 +245,8 @@ def killed_in_round(
     """
 
     def kill() -> None:
-        before = set(processes("flwr-clientapp"))  # may still be on their way out
-        until(lambda: set(processes("flwr-clientapp")) - before)
+        before = set(processes(RELAY))  # may still be on their way out
+        until(lambda: set(processes(RELAY)) - before)
         max(processes(victim), key=psutil.Process.create_time).kill()
 
     return disturbed_in_round(federation, study, number=number, disturb=kill)

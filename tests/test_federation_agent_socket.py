@@ -17,7 +17,7 @@ from starlette.routing import Route
 from federation import agent_socket
 from federation.agent_socket import SocketAgent
 from federation.client_app import app
-from federation.messages import request_message, write_arrays
+from federation.messages import read_arrays, request_message, write_arrays
 from segfed.files import sha256_bytes
 from segfed.protocol import PROTOCOL_VERSION, AgentError, AgentErrorCode, RoundReply, RoundRequest
 from tests.federation_samples import AddingAgent, FailingAgent, arrays
@@ -117,7 +117,7 @@ def test_flower_s_app_finds_the_socket_in_the_node_s_configuration(path):
     with serving(AddingAgent(1), path):
         reply = app(message, context)
 
-    assert reply.content.array_records["arrays"]["b.scale"].numpy() == 1
+    assert read_arrays(reply.content.array_records["arrays"])["b.scale"] == 1
 
 
 def test_a_node_without_a_socket_answers_with_a_code():

@@ -58,7 +58,7 @@ def test_compressed_updates_take_fewer_bytes_of_the_real_messages(
         for site in record.sites.values():
             # In the first round the model goes down to be trained, too, and not only to be scored.
             ratio = site["bytes_up"] / (site["bytes_down"] / (2 if record.round == 1 else 1))
-            assert ratio == pytest.approx(share, abs=0.02)  # each array has a header
+            assert ratio == pytest.approx(share, abs=0.03)  # each array is described
 
 
 def test_what_a_library_prints_goes_to_the_log_and_not_among_the_records(
