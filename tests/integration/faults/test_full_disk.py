@@ -6,7 +6,9 @@ import time
 
 import pytest
 
+from segfed.cli.server import online_sites
 from tests.deployment_samples import (
+    SITES,
     disturbed_in_round,
     final_weights,
     make_federation,
@@ -14,6 +16,7 @@ from tests.deployment_samples import (
     signed_study,
     simulated_weights,
     submit,
+    until,
     until_trains,
 )
 from tests.small_disk import small_disk
@@ -55,6 +58,7 @@ def test_a_full_disk_costs_at_most_the_round_and_is_told(federation, disks, tmp_
     done = disturbed_in_round(federation, study, number=2, disturb=fill_at_work)
     time.sleep(FULL_SECONDS[full])
     disk.empty()
+    until(lambda: online_sites(federation.kit) == dict.fromkeys(SITES, True))
     resumed = submit(federation, study, "--resume")
 
     assert done.returncode == 1
