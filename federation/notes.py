@@ -9,7 +9,7 @@ from typing import Literal
 from flwr.app import Message
 
 from federation.messages import content_bytes, read_audit_head
-from federation.updates import is_dice, weighted_mean
+from federation.updates import SiteUpdate, is_dice, weighted_mean
 from segfed.protocol import Verb
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,28 @@ class RoundNotes:
         head = read_audit_head(reply)
         if head is not None:
             self.audit_heads[site] = head
+
+    def trained(self, update: SiteUpdate, *, norm: float | None) -> None:
+        """A site's training counts; its update's norm is None where the update is under a mask."""
+        site = self.sites[update.site]
+        site |= {
+            "n_cases": float(update.n_cases),
+            "steps": update.metrics.get("steps"),
+            "loss": update.metrics.get("loss"),
+            "seconds": update.metrics.get("seconds"),
+            "update_norm": norm,
+        }
+        if "epsilon" in update.metrics:
+            site["epsilon"] = update.metrics["epsilon"]
+
+    def scored(self, update: SiteUpdate) -> None:
+        """A site's scores of the new model count."""
+        site = self.sites[update.site]
+        site["n_validation_cases"] = float(update.n_cases)
+        site |= {name: value for name, value in update.metrics.items() if is_dice(name)}
+        seconds = update.metrics.get("seconds")
+        if site["seconds"] is not None and seconds is not None:
+            site["seconds"] += seconds
 
     def drop_silent(self, asked: Collection[str], verb: Verb) -> None:
         """Name the sites that did not answer."""

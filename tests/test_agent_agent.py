@@ -230,7 +230,7 @@ def test_an_unexpected_failure_is_a_code_too(tmp_path, monkeypatch, caplog):
     def fail(*_args, **_kwargs):
         raise ZeroDivisionError("patient Jane Doe")
 
-    monkeypatch.setattr("segfed.agent.agent.prepare", fail)
+    monkeypatch.setattr("segfed.agent.study_data.prepare", fail)
 
     with pytest.raises(AgentError) as failed:
         make_agent(site, manifest).answer(job(manifest))

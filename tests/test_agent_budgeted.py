@@ -10,6 +10,7 @@ import torch
 
 import segfed.agent.budgeted as budgeted
 from segfed.agent.budgeted import by_patient
+from segfed.agent.study_data import StudyData
 from segfed.engine import from_bytes
 from segfed.privacy import read_charges, spent_epsilon, with_noise
 from segfed.protocol import AgentError, AgentErrorCode
@@ -136,8 +137,7 @@ def test_a_site_as_unit_shows_neither_cases_nor_scores(tmp_path):
 
 def test_cases_of_one_patient_are_one_unit(tmp_path):
     site = labelled_site(tmp_path)
-    agent = make_agent(site, bean_manifest(tmp_path))
-    first, second = agent._train_labels
+    first, second = StudyData(site, bean_manifest(tmp_path)).train_labels
     same = replace(second, case=replace(second.case, patient_id=first.case.patient_id))
 
     assert by_patient(("x", "y"), (first, second)) == (("x",), ("y",))

@@ -12,11 +12,12 @@ from safetensors.numpy import load, save
 
 from federation.simulation import run_federation
 from segfed.agent.egress import payload
-from segfed.agent.masking import check_stage_egress, clipped_update, moved
+from segfed.agent.masking import bounded, check_stage_egress, clipped_update
 from segfed.agent.refusal import RefusedError
 from segfed.engine import build_network, from_bytes, read_plan, to_bytes
 from segfed.privacy import euclidean_norm
 from segfed.protocol import AgentError, AgentErrorCode, RoundReply
+from segfed.rules import PrivacyRules
 from tests.agent_samples import bean_manifest, job, labelled_site, make_agent, start_weights
 
 PRIVACY = {"secure_aggregation": True, "threshold": 2, "clip_norm": 100.0}
@@ -119,9 +120,24 @@ def test_an_update_is_the_difference_shortened_to_the_norm():
     update = clipped_update(to_bytes(end), to_bytes(base), clip_norm=2.5)
 
     torch.testing.assert_close(from_bytes(update)["w"], torch.tensor([1.5, 2.0]))
-    torch.testing.assert_close(
-        from_bytes(moved(to_bytes(base), update))["w"], torch.tensor([2.5, 3.0])
-    )
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        # (4, 5) - (1, 1) is (3, 4), of length 5: half of it is of length 2.5.
+        ({}, [4.0, 5.0]),
+        ({"clip_norm": 2.5}, [2.5, 3.0]),
+        ({"clip_norm": 2.5, "secure_aggregation": True, "threshold": 2}, [1.5, 2.0]),
+    ],
+    ids=["as trained", "clipped", "the update alone"],
+)
+def test_weights_are_bounded_as_the_study_says(rules, expected):
+    base, trained = ({"w": torch.tensor(w)} for w in ([1.0, 1.0], [4.0, 5.0]))
+
+    found = bounded(to_bytes(trained), to_bytes(base), PrivacyRules(**rules))
+
+    torch.testing.assert_close(from_bytes(found)["w"], torch.tensor(expected))
 
 
 @pytest.fixture(scope="module")

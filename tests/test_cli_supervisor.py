@@ -52,6 +52,28 @@ def test_a_program_that_ends_is_started_again_and_its_last_words_are_told(tmp_pa
     assert "node ended with exit code 3 (no such luck); it starts again in 0 s." in story
 
 
+HELPED = """
+import subprocess, sys, time
+sleeping = [sys.executable, "-c", "import time; time.sleep(300)", "the-helper"]
+helper = subprocess.Popen(sleeping)
+print(helper.pid, flush=True)
+time.sleep(300)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_program_whose_helper_ended_is_started_again(tmp_path, story):
+    helped = dataclasses.replace(program(tmp_path, HELPED), helper="the-helper")
+
+    with Supervisor([helped], say=story.append) as supervisor:
+        until(lambda: supervisor.look() or output(helped))
+        supervisor.look()  # sees it
+        os.kill(int(output(helped)), signal.SIGKILL)
+        until(lambda: supervisor.look() or len(output(helped).split()) == 2)
+
+    assert "it starts again in 0 s." in story[1]
+
+
 def test_a_program_may_have_a_better_line_than_its_last(tmp_path, story):
     code = "print('details = no such key'); print('RuntimeError'); raise SystemExit(1)"
     dying = dataclasses.replace(program(tmp_path, code), reason="details =")

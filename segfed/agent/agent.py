@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 
 import torch
 
-from segfed import __version__
 from segfed.agent.audit import Clock, utc_now
 from segfed.agent.budgeted import release_training, train_within_budget
 from segfed.agent.compressing import compressed
@@ -25,29 +22,25 @@ from segfed.agent.jobs import (
     stored_residue,
     stored_training,
 )
-from segfed.agent.masking import answer_stage, check_stage_egress, clipped_update, moved
+from segfed.agent.masking import answer_stage, bounded, check_stage_egress
 from segfed.agent.personal import read_personal, write_personal
 from segfed.agent.policy import check_case_count, check_request
+from segfed.agent.study_data import StudyData
 from segfed.engine import (
     LocalTrainer,
-    Plan,
-    PreparedCase,
     State,
     UNet,
     build_network,
     check_weights,
     from_bytes,
     personal_part,
-    prepare,
-    read_plan,
     to_bytes,
 )
 from segfed.engine.device import place
 from segfed.engine.prediction import validation_means
-from segfed.files import sha256_json
-from segfed.privacy import method_of, share_of_noise
+from segfed.privacy import method_of
 from segfed.protocol import STAGES, Manifest, RoundReply, RoundRequest
-from segfed.sites import LabelledCase, Site, select_labels
+from segfed.sites import Site
 
 
 class Agent:
@@ -78,6 +71,7 @@ class Agent:
         self._site = site
         self._manifest = manifest
         self._device = device
+        self._data = StudyData(site, manifest)
         self._departures = Departures(
             site.folder, clock, recipient or f"study {manifest.study}, simulated on this machine"
         )
@@ -102,8 +96,8 @@ class Agent:
             return self._answer_stage(request)
         request = whole_request(self._site.folder, request)
         if request.verb == "train":
-            check_case_count(self._site, len(self._train_labels))
-        stored = stored_reply(self._jobs, request)
+            check_case_count(self._site, len(self._data.train_labels))
+        stored = stored_reply(self._data.jobs, request)
         work = self._train if request.verb == "train" else self._validate
         reply, residue = (stored, None) if stored else self._compressed(work(request), request)
         check_egress(
@@ -114,7 +108,7 @@ class Agent:
         )
         if stored is None:
             progress = self._progress_after(request)
-            store_reply(self._jobs, request, reply, progress=progress, residue=residue)
+            store_reply(self._data.jobs, request, reply, progress=progress, residue=residue)
         if request.verb == "validate" and request.round < self._manifest.rounds:
             hold_model(self._site.folder, request)
         if request.verb == "train":
@@ -133,7 +127,7 @@ class Agent:
             manifest=self._manifest,
             site=self._site.name,
             state=folder / f"{self._manifest.sha256[:16]}.json",
-            training=stored_training(self._jobs, request.round),
+            training=stored_training(self._data.jobs, request.round),
         )
         check_stage_egress(reply, request, network=self._network)
         return reply
@@ -149,7 +143,7 @@ class Agent:
         if self._manifest.privacy.differential_privacy is None:
             reply = self._freely(trainer, correction)
         else:
-            labels = self._train_labels
+            labels = self._data.train_labels
             reply = train_within_budget(
                 request, trainer, labels, site=self._site, manifest=self._manifest
             )
@@ -162,7 +156,7 @@ class Agent:
                 round_number=request.round,
                 layers=personal_part(trainer.weights(), self._network, rules.personal),
             )
-        weights = self._clipped(to_bytes(trainer.weights()), request.weights)
+        weights = bounded(to_bytes(trainer.weights()), request.weights, self._manifest.privacy)
         return replace(reply, weights=weights)
 
     def _freely(self, trainer: LocalTrainer, correction: State | None) -> RoundReply:
@@ -184,19 +178,6 @@ class Agent:
             return {}
         return read_personal(self._site.folder, self._manifest.sha256, round_number=round_number)
 
-    def _clipped(self, trained: bytes, base: bytes) -> bytes:
-        """The trained weights as the study bounds them; with secure aggregation the update alone.
-
-        The update is kept, and leaves only under masks; with differential privacy of whole sites it
-        has its noise by then.
-        """
-        rules = self._manifest.privacy
-        if rules.clip_norm is None:
-            return trained
-        noise = share_of_noise(rules)
-        update = clipped_update(trained, base, clip_norm=rules.clip_norm, noise=noise)
-        return update if rules.secure_aggregation else moved(base, update)
-
     def _compressed(
         self, reply: RoundReply, request: RoundRequest
     ) -> tuple[RoundReply, bytes | None]:
@@ -208,7 +189,7 @@ class Agent:
         reply, method = rounded(reply), method_of(self._manifest.federation.compression)
         if request.verb != "train" or method is None:
             return reply, None
-        residue = stored_residue(self._jobs, before_round=request.round)
+        residue = stored_residue(self._data.jobs, before_round=request.round)
         return compressed(reply, request.weights, method=method, residue=residue)
 
     def _validate(self, request: RoundRequest) -> RoundReply:
@@ -219,7 +200,7 @@ class Agent:
         private = self._manifest.privacy.differential_privacy
         if private is not None and private.unit == "site":
             return RoundReply(b"", 0, {})
-        cases = self._prepared_validation
+        cases = self._data.validation_cases
         minimum_cases = self._site.settings.policy.minimum_metric_cases
         if len(cases) < minimum_cases:
             return RoundReply(b"", 0, {})
@@ -227,7 +208,7 @@ class Agent:
         weights = from_bytes(request.weights)
         check_weights(weights, self._network)
         self._network.load_state_dict({**weights, **self._personal(request.round)})
-        scores = validation_means(self._network, self._plan, cases, device=self._device)
+        scores = validation_means(self._network, self._data.plan, cases, device=self._device)
         metrics = {
             f"dice_{name}": score.mean
             for name, score in scores.items()
@@ -246,14 +227,14 @@ class Agent:
         trainer = self._trainer
         if trainer is None or trainer.steps_done != steps_done:
             trainer = LocalTrainer(
-                self._plan,
-                prepare(self._train_labels, self._plan, self._site.folder / "cache"),
+                self._data.plan,
+                self._data.train_cases(),
                 network=self._network,
-                seed=self._seed,
+                seed=self._data.seed,
                 total_steps=self._manifest.rounds * self._manifest.steps_per_round,
                 device=self._device,
             )
-            progress = stored_progress(self._jobs, before_round=round_number)
+            progress = stored_progress(self._data.jobs, before_round=round_number)
             if progress is not None:
                 trainer.resume(progress)
             trainer.steps_done = steps_done
@@ -268,41 +249,6 @@ class Agent:
         return self._trainer.progress()
 
     @cached_property
-    def _plan(self) -> Plan:
-        return read_plan(self._manifest.plan)
-
-    @property
-    def _seed(self) -> int:
-        """The study's seed, turned so that no two sites draw the same numbers; below 2^32."""
-        text = f"{self._manifest.seed}/{self._site.name}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
-
-    @cached_property
     def _network(self) -> UNet:
         # Placed here: weights that validation moves in inference mode could not be trained later.
-        return place(build_network(self._plan, seed=self._manifest.seed), self._device)
-
-    @cached_property
-    def _train_labels(self) -> tuple[LabelledCase, ...]:
-        return select_labels(self._site, split=self._manifest.train_split, arm=self._manifest.arm)
-
-    @cached_property
-    def _validation_labels(self) -> tuple[LabelledCase, ...]:
-        """Hand-drawn in every arm: arms must differ in their training labels only."""
-        return select_labels(self._site, split="validation", arm="manual", required=False)
-
-    @cached_property
-    def _prepared_validation(self) -> tuple[PreparedCase, ...]:
-        return prepare(self._validation_labels, self._plan, self._site.folder / "cache")
-
-    @cached_property
-    def _jobs(self) -> Path:
-        """Where this study's finished jobs lie; other labels or code make it another study."""
-        used = [
-            [item.case.image_sha256, item.record.label_sha256]
-            for item in (*self._train_labels, *self._validation_labels)
-        ]
-        key = sha256_json(
-            {"manifest": self._manifest.sha256, "labels": used, "version": __version__}
-        )
-        return self._site.folder / "cache" / "jobs" / key[:16]
+        return place(build_network(self._data.plan, seed=self._manifest.seed), self._device)

@@ -22,8 +22,10 @@ from segfed.privacy import (
     longest_update,
     noised,
     round_context,
+    share_of_noise,
 )
 from segfed.protocol import AgentErrorCode, Manifest, RoundReply, RoundRequest
+from segfed.rules import PrivacyRules
 from segfed.settings import Settings
 
 _REPLIES: dict[str, type[Settings]] = {
@@ -53,7 +55,25 @@ def clipped_update(trained: bytes, base: bytes, *, clip_norm: float, noise: floa
     return to_bytes({name: torch.from_numpy(array) for name, array in clipped.items()})
 
 
-def moved(base: bytes, update: bytes) -> bytes:
+def bounded(trained: bytes, base: bytes, rules: PrivacyRules) -> bytes:
+    """The trained weights as the study bounds them; with secure aggregation the update alone.
+
+    That update is kept, and leaves only under masks; with differential privacy of whole sites it
+    has its noise by then.
+
+    Args:
+        trained: The model after training, as safetensors.
+        base: The model before.
+        rules: The study's.
+    """
+    if rules.clip_norm is None:
+        return trained
+    noise = share_of_noise(rules)
+    update = clipped_update(trained, base, clip_norm=rules.clip_norm, noise=noise)
+    return update if rules.secure_aggregation else _moved(base, update)
+
+
+def _moved(base: bytes, update: bytes) -> bytes:
     """A model moved by an update, as safetensors."""
     changes = from_bytes(update)
     return to_bytes({name: value + changes[name] for name, value in from_bytes(base).items()})

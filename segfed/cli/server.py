@@ -69,6 +69,8 @@ def serve(kit_folder: Path, *, say: Callable[[str], None]) -> None:
             ),
             flower.environment(home, server_folder=kit_folder),
             log,
+            # It starts the studies, ends where the disk is full, and nobody starts it again.
+            helper="flower-superexec",
         )
         with until_told_to_stop(), Supervisor([program], say=say) as supervisor:
             _await_server(home, supervisor, log=log)

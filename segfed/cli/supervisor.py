@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from rich.text import Text
 
-from segfed.cli.processes import die_with_parent
+from segfed.cli.processes import die_with_parent, has_child
 from segfed.errors import FederationError
 from segfed.files import locked
 
@@ -41,6 +41,10 @@ class Program:
     ill: str = ""
     """Stands in the log once the program no longer works, though it goes on; it is killed then."""
 
+    helper: str = ""
+    """Stands in the command line of a process that the program starts and does not work without;
+    it is killed, too, once that one has ended (on Linux)."""
+
 
 @dataclass
 class _Running:
@@ -55,6 +59,9 @@ class _Running:
 
     looked: int = 0
     """Bytes of the log in which nothing was found of an illness."""
+
+    helped: bool = False
+    """Whether its helper was seen."""
 
     pauses: Iterator[float] = field(default_factory=lambda: _pauses())
 
@@ -93,7 +100,11 @@ class Supervisor:
         """Start what has ended, or is due."""
         for running in self._running:
             process = running.process
-            if process is not None and process.poll() is None and _is_ill(running):
+            if (
+                process is not None
+                and process.poll() is None
+                and _no_longer_works(running, process)
+            ):
                 _kill_group(process)
                 process.wait()
             if process is not None and process.poll() is not None:
@@ -120,6 +131,7 @@ class Supervisor:
         program.log.parent.mkdir(parents=True, exist_ok=True)
         with program.log.open("ab") as log:
             running.logged = running.looked = log.tell()
+            running.helped = False
             # A session of its own: Ctrl-C reaches the supervisor alone, which stops one by one.
             running.process = subprocess.Popen(
                 program.command,
@@ -194,6 +206,15 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     """End what a program left behind."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _no_longer_works(running: _Running, process: subprocess.Popen[bytes]) -> bool:
+    """Whether a program that goes on had better be started again."""
+    helper = running.program.helper
+    has_helper = has_child(process.pid, helper) if helper else None
+    lost_helper = running.helped and has_helper is False
+    running.helped = running.helped or bool(has_helper)
+    return lost_helper or _is_ill(running)
 
 
 def _is_ill(running: _Running) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from segfed.cli.server import online_sites
 from tests.deployment_samples import (
+    SITES,
     disturbed_in_round,
     final_weights,
     make_federation,
@@ -12,13 +16,16 @@ from tests.deployment_samples import (
     signed_study,
     simulated_weights,
     submit,
+    until,
     until_trains,
 )
 from tests.small_disk import small_disk
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(2400)]
 
-STEPS = 300
+STEPS = 100
+# Long enough that the nodes' signs of life, sent every 30 s, meet the full disk, too.
+FULL_SECONDS = {"north": 0, "server": 90}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +56,9 @@ def test_a_full_disk_costs_at_most_the_round_and_is_told(federation, disks, tmp_
         disk.fill()
 
     done = disturbed_in_round(federation, study, number=2, disturb=fill_at_work)
+    time.sleep(FULL_SECONDS[full])
     disk.empty()
+    until(lambda: online_sites(federation.kit) == dict.fromkeys(SITES, True))
     resumed = submit(federation, study, "--resume")
 
     assert done.returncode == 1
