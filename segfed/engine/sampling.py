@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,17 +29,17 @@ def draw_batch(
     of the window, for MR the mean of the brain or the background outside it.
 
     Returns:
-        Images (B, C, I, J, K) float32 and labels (B, I, J, K) int64.
+        Images (B, C, I, J, K) float32 and labels (B, I, J, K) uint8.
     """
-    images, labels = [], []
+    n_channels = len(cases[0].image)
+    images = np.zeros((batch_size, n_channels, *patch_voxels), dtype=np.float32)
+    labels = np.zeros((batch_size, *patch_voxels), dtype=np.uint8)
     for index in range(batch_size):
         case = cases[rng.integers(len(cases))]
         labelled = index < round(batch_size * _LABELLED_FRACTION)
         corner = _draw_corner(case, patch_voxels, labelled=labelled, rng=rng)
-        image, label = _cut(case, corner, patch_voxels)
-        images.append(image)
-        labels.append(label)
-    return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels)).long()
+        _cut(case, corner, images[index], labels[index])
+    return torch.from_numpy(images), torch.from_numpy(labels)
 
 
 def _draw_corner(
@@ -54,26 +55,27 @@ def _draw_corner(
     corner = rng.integers(lowest, highest, endpoint=True, dtype=np.int64)
     if not labelled or len(case.positions) == 0:
         return corner
-    # The rows are sorted by value: those of each begin where it first occurs.
-    starts = np.flatnonzero(np.diff(case.positions[:, 0], prepend=-1))
-    value = rng.choice(len(starts))
-    end = starts[value + 1] if value + 1 < len(starts) else len(case.positions)
-    row = case.positions[starts[value] + rng.integers(end - starts[value])]
+    # The rows are sorted by value: those of each end where a greater one begins.
+    values, ends = case.positions[:, 0], [0]
+    while ends[-1] < len(values):
+        ends.append(bisect_right(values, values[ends[-1]]))
+    value = rng.choice(len(ends) - 1)
+    row = case.positions[rng.integers(ends[value], ends[value + 1])]
     centred = row[1:] - np.array(patch_voxels) // 2
     # Where the case is smaller than the patch, every position shows all of it: keep the draw.
     return np.where(slack > 0, np.clip(centred, lowest, highest), corner)
 
 
 def _cut(
-    case: PreparedCase, corner: NDArray[np.int64], patch_voxels: tuple[int, int, int]
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """The patch at a corner, with zeros where it sticks out of the case."""
-    image = np.zeros((case.image.shape[0], *patch_voxels), dtype=np.float32)
-    label = np.zeros(patch_voxels, dtype=np.uint8)
-    stop = np.minimum(corner + patch_voxels, case.label.shape)
+    case: PreparedCase,
+    corner: NDArray[np.int64],
+    image: NDArray[np.float32],
+    label: NDArray[np.uint8],
+) -> None:
+    """Fill a patch (C, I, J, K) and (I, J, K) from a corner on, as far as it lies in the case."""
+    stop = np.minimum(corner + label.shape, case.label.shape)
     start = np.maximum(corner, 0)
     inside = tuple(slice(a, b) for a, b in zip(start - corner, stop - corner, strict=True))
     source = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     image[(slice(None), *inside)] = case.image[(slice(None), *source)]
     label[inside] = case.label[source]
-    return image, label
