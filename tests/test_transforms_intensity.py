@@ -7,7 +7,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.nn.functional import interpolate
 
-from transforms.intensity import _along_axes, _coarsening, _softening, change_intensity_
+from transforms.intensity import _along_axes, _coarsened, _softening, change_intensity_
 
 SHAPE = (12, 16, 10)
 
@@ -57,7 +57,7 @@ def test_low_resolution_is_that_of_pytorch():
     # Half of 12, 16 and 10 voxels: 6, 8 and 5
     image = torch.randn(SHAPE, generator=generator())
 
-    coarse = _along_axes(image, _coarsening(0.5, like=image))
+    coarse = _coarsened(image, 0.5)
 
     kept = interpolate(image[None, None], (6, 8, 5), mode="nearest-exact")
     expected = interpolate(kept, SHAPE, mode="trilinear")[0, 0]
@@ -68,17 +68,15 @@ def test_thick_slices_keep_their_resolution():
     # A slice by itself is as coarse as it is among others
     image = torch.randn(24, 18, 4, generator=generator())
 
-    coarse = _along_axes(image, _coarsening(0.5, like=image))
+    coarse = _coarsened(image, 0.5)
 
     for k in range(4):
         alone = image[..., [k]]
-        torch.testing.assert_close(
-            coarse[..., [k]], _along_axes(alone, _coarsening(0.5, like=alone))
-        )
+        torch.testing.assert_close(coarse[..., [k]], _coarsened(alone, 0.5))
     assert not torch.equal(coarse, image)
 
 
 def test_full_resolution_changes_nothing():
     image = torch.randn(SHAPE, generator=generator())
 
-    assert torch.equal(_along_axes(image, _coarsening(1.0, like=image)), image)
+    assert torch.equal(_coarsened(image, 1.0), image)

@@ -67,7 +67,7 @@ def _apply(change: Mapping[str, float], channel: torch.Tensor, *, noise: torch.G
         softened = [_softening(n, change["blur"], like=channel) for n in channel.shape]
         channel.copy_(_along_axes(channel, softened))
     if "resolution" in change:
-        channel.copy_(_along_axes(channel, _coarsening(change["resolution"], like=channel)))
+        channel.copy_(_coarsened(channel, change["resolution"]))
     if "noise" in change:
         drawn = torch.randn(channel.shape, generator=noise, device=channel.device)
         channel.addcmul_(drawn, deviation * change["noise"])
@@ -83,7 +83,8 @@ def _bend(channel: torch.Tensor, exponent: float) -> None:
 def _along_axes(channel: torch.Tensor, matrices: Sequence[torch.Tensor]) -> torch.Tensor:
     """A volume (I, J, K) whose lines along each axis are multiplied by that axis's matrix."""
     by_i, by_j, by_k = matrices
-    return (by_i @ (by_j @ (channel @ by_k.T)).flatten(1)).view(channel.shape)
+    planes = by_j @ (channel @ by_k.T)
+    return (by_i @ planes.flatten(1)).view(-1, *planes.shape[1:])
 
 
 def _softening(n: int, deviation: float, *, like: torch.Tensor) -> torch.Tensor:
@@ -96,16 +97,20 @@ def _softening(n: int, deviation: float, *, like: torch.Tensor) -> torch.Tensor:
     return weights / weights.sum(dim=1, keepdim=True)
 
 
-def _coarsening(factor: float, *, like: torch.Tensor) -> list[torch.Tensor]:
-    """A matrix for each axis that keeps a part of the voxels and interpolates between them.
+def _coarsened(channel: torch.Tensor, factor: float) -> torch.Tensor:
+    """A volume of which a part of the voxels is kept, with what lies between them interpolated.
 
     As nnU-Net simulates a scan of lower resolution; slices that are thick already keep theirs.
     """
-    matrices = []
-    for axis, n in enumerate(like.shape):
-        lines = torch.eye(n, dtype=like.dtype, device=like.device)[None]
-        if axis != thin_axis(like.shape):
-            kept = interpolate(lines, max(1, round(n * factor)), mode="nearest-exact")
-            lines = interpolate(kept, n, mode="linear")
-        matrices.append(lines[0].T)
-    return matrices
+    thin = thin_axis(channel.shape)
+    size = [
+        n if axis == thin else max(1, round(n * factor)) for axis, n in enumerate(channel.shape)
+    ]
+    kept = interpolate(channel[None, None], size, mode="nearest-exact")[0, 0]
+    # What PyTorch does with each unit vector: in three products it takes half of its time.
+    lines = [torch.eye(n, dtype=channel.dtype, device=channel.device)[None] for n in size]
+    matrices = [
+        interpolate(line, n, mode="linear")[0].T
+        for line, n in zip(lines, channel.shape, strict=True)
+    ]
+    return _along_axes(kept, matrices)

@@ -48,11 +48,14 @@ def _draw_corner(
     *,
     labelled: bool,
     rng: np.random.Generator,
-) -> NDArray[np.int64]:
+) -> list[int]:
     """First voxel of a patch; negative where the case is smaller than the patch."""
-    slack = np.array(case.label.shape) - patch_voxels
-    lowest, highest = np.minimum(slack, 0), np.maximum(slack, 0)
-    corner = rng.integers(lowest, highest, endpoint=True, dtype=np.int64)
+    slack = [have - size for have, size in zip(case.label.shape, patch_voxels, strict=True)]
+    # One draw of three numbers: bounds that differ by axis take many times as long.
+    corner = [
+        min(room, 0) + int(drawn * (abs(room) + 1))
+        for room, drawn in zip(slack, rng.random(3).tolist(), strict=True)
+    ]
     if not labelled or len(case.positions) == 0:
         return corner
     # The rows are sorted by value: those of each end where a greater one begins.
@@ -61,21 +64,26 @@ def _draw_corner(
         ends.append(bisect_right(values, values[ends[-1]]))
     value = rng.choice(len(ends) - 1)
     row = case.positions[rng.integers(ends[value], ends[value + 1])]
-    centred = row[1:] - np.array(patch_voxels) // 2
     # Where the case is smaller than the patch, every position shows all of it: keep the draw.
-    return np.where(slack > 0, np.clip(centred, lowest, highest), corner)
+    return [
+        min(max(centre - size // 2, 0), room) if room > 0 else drawn
+        for centre, size, room, drawn in zip(
+            row[1:].tolist(), patch_voxels, slack, corner, strict=True
+        )
+    ]
 
 
 def _cut(
     case: PreparedCase,
-    corner: NDArray[np.int64],
+    corner: Sequence[int],
     image: NDArray[np.float32],
     label: NDArray[np.uint8],
 ) -> None:
     """Fill a patch (C, I, J, K) and (I, J, K) from a corner on, as far as it lies in the case."""
-    stop = np.minimum(corner + label.shape, case.label.shape)
-    start = np.maximum(corner, 0)
-    inside = tuple(slice(a, b) for a, b in zip(start - corner, stop - corner, strict=True))
-    source = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    source, inside = [], []
+    for first, size, have in zip(corner, label.shape, case.label.shape, strict=True):
+        start, stop = max(first, 0), min(first + size, have)
+        source.append(slice(start, stop))
+        inside.append(slice(start - first, stop - first))
     image[(slice(None), *inside)] = case.image[(slice(None), *source)]
-    label[inside] = case.label[source]
+    label[tuple(inside)] = case.label[tuple(source)]
