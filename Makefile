@@ -5,6 +5,8 @@
 #   make soak [MINUTES=10] [KILLS=200]          16 annotators at one label server, a server that is killed over and over, then every
 #                                               fault of a federation across processes
 #   make lint                                   format, lint, types, import layers
+#   make bench                                  the benchmarks that need neither data nor settings: long; each of the others says in its
+#                                               first lines how it is run
 #   make check                                  the same and the unit tests: minutes, for before a commit
 
 SHELL := /bin/bash
@@ -15,6 +17,7 @@ KILLS ?= 200
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/ready
+BENCHMARKS := aggregation_memory anchoring clicks evaluation_speed interval_coverage label_server prediction_speed round_overhead secure_aggregation
 
 .PHONY: setup demo hippocampus test soak lint check bench clean
 
@@ -56,7 +59,7 @@ check: lint
 	$(BIN)/python -m pytest --ignore=tests/integration --cov --cov-report=term
 
 bench: $(READY)
-	for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
 	rm -rf .venv runs build *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -24,7 +24,7 @@ from flwr.app import Message
 
 from federation.client_app import make_client_app
 from federation.grid import InProcessGrid
-from federation.messages import Weights, reply_message, write_arrays
+from federation.messages import Weights, read_arrays, reply_message, write_arrays
 from federation.server_optimizer import GlobalModel
 from federation.strategy import CheckedRounds
 from segfed.protocol import Manifest, RoundReply
@@ -55,8 +55,8 @@ def _echo(message: Message) -> Message:
         message,
     )
     if message.metadata.message_type == "train":
-        arrays = message.content.array_records["arrays"]
-        moved = {name: array.numpy() + np.float32(1e-3) for name, array in arrays.items()}
+        arrays = read_arrays(message.content.array_records["arrays"])
+        moved = {name: array + np.float32(1e-3) for name, array in arrays.items()}
         reply.content["arrays"] = write_arrays(moved)
     return reply
 

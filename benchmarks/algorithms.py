@@ -16,7 +16,6 @@ RESULTS.jsonl; those that are there already are not repeated.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -27,12 +26,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from hippocampus import DATA, TASK
+from result_lines import append, read
 from safetensors.torch import save_file
-from scipy import ndimage
-from torch.nn.functional import avg_pool3d, one_hot
+from uneven_sites import N_TEST, SCANNERS, Cases, deal, read_cases
 
 from federation.simulation import run_federation
 from segfed.agent.correction import split_correction
+from segfed.agent.held_model import with_model
 from segfed.engine import (
     LocalTrainer,
     Plan,
@@ -45,52 +46,21 @@ from segfed.engine import (
     personal_part,
     to_bytes,
 )
-from segfed.engine.cache import label_positions
 from segfed.evaluation import dice
 from segfed.protocol import Manifest, RoundRecord, RoundReply, RoundRequest
 from segfed.sites import load_task
-from segfed.volumes import read_image, read_label
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT.parent / "shared" / "data" / "hippocampus"
-TASK = ROOT / "docs" / "examples" / "hippocampus" / "hippocampus.toml"
 CPU = torch.device("cpu")
 STRUCTURES = {"anterior": 1, "posterior": 2}
-CANVAS = (24, 32, 24)
-"""Every crop of the data set fits in at 2 mm: test cases are predicted whole, in one batch."""
-
 CHANGES = {
     "spacing_mm": (2.0, 2.0, 2.0),
     "patch_voxels": (20, 28, 20),
     "features": (16, 32),
     "stem_stride": 2,
 }
-N_TEST = 15
 ROUNDS, STEPS = 20, 8
 N_SCORED = 10
 LEVELS = (0.70, 0.75, 0.78)
-
-
-@dataclass(frozen=True)
-class Scanner:
-    """What a site's images look like, and how many cases it has to train on."""
-
-    n_train: int
-    gamma: float
-    bias: float
-    """Largest change of the logarithm of the intensity across the field of view."""
-
-    thick_axis: int
-    thickness_voxels: float
-    """Standard deviation of the blur along that axis, in voxels of 1 mm."""
-
-
-SCANNERS = {
-    "north": Scanner(8, gamma=1.0, bias=0.1, thick_axis=0, thickness_voxels=0.0),
-    "east": Scanner(12, gamma=0.45, bias=0.5, thick_axis=1, thickness_voxels=1.0),
-    "south": Scanner(20, gamma=1.8, bias=0.8, thick_axis=2, thickness_voxels=1.6),
-    "west": Scanner(40, gamma=0.7, bias=1.1, thick_axis=0, thickness_voxels=1.2),
-}
 
 METHODS: dict[str, dict[str, Any]] = {
     "FedAvg, 80 rounds": {"rounds": 80},
@@ -111,69 +81,6 @@ METHODS: dict[str, dict[str, Any]] = {
 
 ALONE = ("local x1", "local x4", "pooled x1", "pooled x4")
 """Times the steps that a site, or all sites together, take in a federation of 20 rounds."""
-
-
-@dataclass(frozen=True)
-class Cases:
-    """A site's share."""
-
-    train: tuple[PreparedCase, ...]
-    images: torch.Tensor
-    """Test images (N, 1, I, J, K), padded to the canvas."""
-
-    labels: torch.Tensor
-    """Test labels (N, I, J, K)."""
-
-
-def read_cases(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Images scaled to 0..1 and labels, all (I, J, K) at 1 mm."""
-    cases = []
-    for path in sorted((folder / "labelsTr").glob("*.nii.gz")):
-        image = read_image(folder / "imagesTr" / path.name).data[0].astype(np.float64)
-        low, high = np.percentile(image, (0.5, 99.5))
-        cases.append((np.clip((image - low) / (high - low), 0, 1), read_label(path).data[0]))
-    return cases
-
-
-def scanned(image: np.ndarray, scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
-    """An image of 0..1 as a scanner shows it; the bias field lies differently in each case."""
-    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in image.shape], indexing="ij"))
-    direction = rng.normal(size=3)
-    slope = np.tensordot(direction / np.linalg.norm(direction), grid, axes=1)
-    changed = image**scanner.gamma * np.exp(scanner.bias / 2 * slope)
-    blurred: np.ndarray = ndimage.gaussian_filter1d(
-        changed, max(scanner.thickness_voxels, 1e-3), axis=scanner.thick_axis
-    )
-    return blurred
-
-
-def prepared(
-    image: np.ndarray, label: np.ndarray, scanner: Scanner, rng: np.random.Generator, name: str
-) -> PreparedCase:
-    """A case at 2 mm with mean 0 and standard deviation 1."""
-    coarse = avg_pool3d(torch.from_numpy(scanned(image, scanner, rng))[None, None], 2)[0, 0]
-    classes = one_hot(torch.from_numpy(label.astype(np.int64)), 3).movedim(-1, 0)[None].double()
-    values = avg_pool3d(classes, 2)[0].argmax(0).numpy().astype(np.uint8)
-    image = ((coarse - coarse.mean()) / coarse.std()).numpy().astype(np.float32)[None]
-    return PreparedCase(name, name, image, values, label_positions(values))
-
-
-def deal(cases: Sequence[tuple[np.ndarray, np.ndarray]], seed: int) -> dict[str, Cases]:
-    """Every site's cases, dealt and scanned by a seed."""
-    rng = np.random.default_rng(seed)
-    order = list(rng.permutation(len(cases)))
-    sites = {}
-    for name, scanner in SCANNERS.items():
-        chosen = [order.pop() for _ in range(scanner.n_train + N_TEST)]
-        mine = [prepared(*cases[i], scanner, rng, f"{name}{i}") for i in chosen]
-        tests = mine[scanner.n_train :]
-        images, labels = torch.zeros(N_TEST, 1, *CANVAS), torch.zeros(N_TEST, *CANVAS)
-        for image, label, case in zip(images, labels, tests, strict=True):
-            i, j, k = case.label.shape
-            image[:, :i, :j, :k] = torch.from_numpy(case.image)
-            label[:i, :j, :k] = torch.from_numpy(case.label)
-        sites[name] = Cases(tuple(mine[: scanner.n_train]), images, labels)
-    return sites
 
 
 @torch.inference_mode()
@@ -198,14 +105,20 @@ class MemoryAgent:
     own: State = field(default_factory=dict)
     """Personal layers after the last round."""
 
+    scored: bytes = b""
+    """The last model that was scored."""
+
     def answer(self, request: RoundRequest) -> RoundReply:
         """Train a round, or score the model."""
+        if request.held_sha256:
+            request = with_model(request, self.scored)
         rules, network = self.manifest.federation, self.trainer.network
         state, correction = split_correction(
             from_bytes(request.weights), network, algorithm=rules.algorithm
         )
         self.trainer.load_weights({**state, **self.own})
         if request.verb == "validate":
+            self.scored = request.weights
             if request.round % (self.manifest.rounds // N_SCORED):
                 return RoundReply(b"", 0, {})
             value = score([network], self.cases)
@@ -400,11 +313,6 @@ def train(name: str, plan: Plan, sites: Mapping[str, Cases], seed: int) -> list[
     ]
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The trainings that are done."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def main() -> None:
     """Run what is missing, or print what is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -428,9 +336,8 @@ def main() -> None:
         sites = deal(cases, seed)
         for name in arguments.only:
             if (name, seed) not in known:
-                with arguments.results.open("a") as handle:
-                    for result in train(name, plan, sites, seed):
-                        handle.write(json.dumps(result) + "\n")
+                for result in train(name, plan, sites, seed):
+                    append(arguments.results, result)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import statistics
 import tempfile
 import time
@@ -24,7 +23,8 @@ from typing import Any
 from unittest import mock
 
 import torch
-from training_speed import DATA, TASK
+from hippocampus import DATA, TASK, every_label, import_sites, mean_dice
+from result_lines import append, read
 
 from federation.simulation import run_federation
 from segfed.agent import Agent
@@ -38,8 +38,7 @@ from segfed.engine import (
     write_weights,
 )
 from segfed.protocol import Manifest, RoundRecord, RoundReply
-from segfed.sites import LabelledCase, load_site, load_task, select_labels
-from segfed.sites.imports import DataFormat, import_data_set
+from segfed.sites import Site, load_task
 
 SITES = {"north": 40, "east": 20, "south": 14, "west": 10}
 HELD_OUT, N_HELD_OUT = "held_out", 40
@@ -63,18 +62,13 @@ VARIANTS = {
 """Compression, and whether sites add what rounding took to their next update."""
 
 
-def held_out_labels(folder: Path) -> tuple[LabelledCase, ...]:
-    """Every case of the site that takes no part."""
-    site = load_site(folder / HELD_OUT)
-    return tuple(
-        labelled
-        for split in ("train", "validation", "test")
-        for labelled in select_labels(site, split=split, arm="manual", required=False)
-    )
-
-
 def run(
-    variant: str, seed: int, *, sites: Path, held_out: Sequence[PreparedCase], n_rounds: int
+    variant: str,
+    seed: int,
+    *,
+    sites: Sequence[Site],
+    held_out: Sequence[PreparedCase],
+    n_rounds: int,
 ) -> dict[str, Any]:
     """One federation."""
     compression, feeds_back = VARIANTS[variant]
@@ -109,7 +103,7 @@ def run(
         write_weights(out / "start.safetensors", network.state_dict())
         forget = mock.patch("segfed.agent.agent.stored_residue", return_value=None)
         unscored = mock.patch.object(Agent, "_validate", return_value=RoundReply(b"", 0, {}))
-        agents = {name: Agent(load_site(sites / name), manifest, device=CPU) for name in SITES}
+        agents = {site.name: Agent(site, manifest, device=CPU) for site in sites}
         with unscored, contextlib.nullcontext() if feeds_back else forget:
             run_federation(
                 manifest,
@@ -130,10 +124,9 @@ def run(
     }
 
 
-def mean_dice(item: dict[str, Any], *, rounds_before_end: int = 0) -> float:
-    """Over the parts that the network learns, without their union."""
-    dice = item["dice"][str(item["rounds"] - rounds_before_end)]
-    return statistics.mean(dice[name] for name in ("anterior", "posterior"))
+def final_dice(item: dict[str, Any], *, rounds_before_end: int = 0) -> float:
+    """Mean Dice of a run's last round, or of one before it."""
+    return mean_dice(item["dice"][str(item["rounds"] - rounds_before_end)])
 
 
 def summarise(done: Sequence[dict[str, Any]]) -> None:
@@ -149,10 +142,10 @@ def summarise(done: Sequence[dict[str, Any]]) -> None:
         if not found:
             continue
         found.sort(key=lambda item: item["seed"])
-        each = ", ".join(f"{mean_dice(item):.4f}" for item in found)
-        mean = statistics.mean(mean_dice(item) for item in found)
-        before = statistics.mean(mean_dice(i, rounds_before_end=SCORED_EVERY) for i in found)
-        costs = [mean_dice(whole[item["seed"]]) - mean_dice(item) for item in found]
+        each = ", ".join(f"{final_dice(item):.4f}" for item in found)
+        mean = statistics.mean(final_dice(item) for item in found)
+        before = statistics.mean(final_dice(i, rounds_before_end=SCORED_EVERY) for i in found)
+        costs = [final_dice(whole[item["seed"]]) - final_dice(item) for item in found]
         share = statistics.mean(
             sum(item["bytes_up"]) / sum(whole[item["seed"]]["bytes_up"]) for item in found
         )
@@ -170,33 +163,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--summary", action="store_true", help="print the table, run nothing")
     arguments = parser.parse_args()
-    results = arguments.results
-    done = (
-        [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    )
+    done = read(arguments.results)
     if arguments.summary:
         summarise(done)
         return
     known = {(item["variant"], item["seed"]) for item in done}
     with tempfile.TemporaryDirectory() as temporary:
-        sites = Path(temporary) / "sites"
-        import_data_set(
-            arguments.data,
-            sites,
-            data_format=DataFormat.MSD,
-            task=TASK,
-            sites={**SITES, HELD_OUT: N_HELD_OUT},
+        *sites, other = import_sites(
+            arguments.data, Path(temporary) / "sites", sites={**SITES, HELD_OUT: N_HELD_OUT}
         )
         plan = make_plan(load_task(TASK), PLAN)
-        held_out = prepare(held_out_labels(sites), plan, sites / HELD_OUT / "cache")
+        held_out = prepare(every_label(other), plan, other.folder / "cache")
         for seed in arguments.seeds:
             for variant in arguments.variants:
                 if (variant, seed) not in known:
                     item = run(
                         variant, seed, sites=sites, held_out=held_out, n_rounds=arguments.rounds
                     )
-                    with results.open("a") as handle:
-                        handle.write(json.dumps(item) + "\n")
+                    append(arguments.results, item)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from result_lines import append, read
 from robustness import (
     FEATURES,
     N_CASES,
@@ -151,16 +151,14 @@ def main() -> None:
     parser.add_argument("--summary", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    lines = arguments.results.read_text().splitlines() if arguments.results.exists() else []
-    done = [json.loads(line) for line in lines]
+    done = read(arguments.results)
     if arguments.summary:
         summarise([item for item in done if item["seed"] in arguments.seeds])
         return
     known = {(item["scenario"], item["seed"]) for item in done}
     for seed, scenario in itertools.product(arguments.seeds, SCENARIOS):
         if (scenario, seed) not in known:
-            with arguments.results.open("a") as handle:
-                handle.write(json.dumps(run(scenario, seed, n_rounds=arguments.rounds)) + "\n")
+            append(arguments.results, run(scenario, seed, n_rounds=arguments.rounds))
 
 
 if __name__ == "__main__":

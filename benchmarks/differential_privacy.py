@@ -15,18 +15,19 @@ that are there already are not repeated.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
-from training_speed import DATA, TASK
+from hippocampus import DATA, TASK, import_sites
+from result_lines import append, read
 
 from federation.simulation import run_federation
 from segfed.agent import Agent
@@ -42,8 +43,7 @@ from segfed.engine import (
 from segfed.privacy import with_noise
 from segfed.protocol import Manifest, RoundRecord
 from segfed.rules import PrivacyRules
-from segfed.sites import Site, load_site, load_task, select_labels
-from segfed.sites.imports import DataFormat, import_data_set
+from segfed.sites import Site, load_task, select_labels
 
 SITES = {"north": 100, "east": 50, "south": 30, "west": 20}
 DELTA, CLIP_NORM = 1e-4, 0.3
@@ -58,13 +58,6 @@ NETWORK: dict[str, Any] = {
 """A patient's whole crop is one patch, on voxels of 2 mm."""
 
 CPU = torch.device("cpu")
-
-
-def make_sites(data: Path, folder: Path) -> list[Site]:
-    """The example's sites, imported where they are not there yet."""
-    if not folder.exists():
-        import_data_set(data, folder, data_format=DataFormat.MSD, task=TASK, sites=SITES)
-    return [load_site(folder / name) for name in SITES]
 
 
 def study(epsilon: float, seed: int, arguments: argparse.Namespace, n_mean: float) -> Manifest:
@@ -100,7 +93,7 @@ def study(epsilon: float, seed: int, arguments: argparse.Namespace, n_mean: floa
     )
 
 
-def run(epsilon: float, seed: int, arguments: argparse.Namespace, sites: list[Site]) -> Any:
+def run(epsilon: float, seed: int, arguments: argparse.Namespace, sites: Sequence[Site]) -> Any:
     """Train one federation and score its last model."""
     started = time.perf_counter()
     n_train = {site.name: len(site.split("train")) for site in sites}
@@ -145,11 +138,6 @@ def run(epsilon: float, seed: int, arguments: argparse.Namespace, sites: list[Si
         "by_round": [record.validation_dice for record in records],
         "seconds": time.perf_counter() - started,
     }
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The runs that are done."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def summarise(done: list[dict[str, Any]], plot: Path | None) -> None:
@@ -224,13 +212,12 @@ def main() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     known = {(float(item["epsilon"]), item["seed"]) for item in done}
     with tempfile.TemporaryDirectory() as temporary:
-        sites = make_sites(arguments.data, arguments.sites or Path(temporary) / "sites")
+        folder = arguments.sites or Path(temporary) / "sites"
+        sites = import_sites(arguments.data, folder, sites=SITES)
         for seed in arguments.seeds:
             for epsilon in arguments.epsilons:
                 if (epsilon, seed) not in known:
-                    line = json.dumps(run(epsilon, seed, arguments, sites))
-                    with arguments.results.open("a") as handle:
-                        handle.write(line + "\n")
+                    append(arguments.results, run(epsilon, seed, arguments, sites))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,23 @@
-"""Whom a model gives away that was trained on them, alone, in a federation, and clipped.
+"""Whom a model gives away that was trained on them: alone, in a federation, and protected.
 
     python benchmarks/leakage.py RESULTS.jsonl [--sites FOLDER...] [--seeds 0 1 2] [--steps 120]
     python benchmarks/leakage.py PATCHES.json --sites FOLDER... --reconstruct
     python benchmarks/leakage.py RESULTS.jsonl --summary
 
 Real cases with a small plan: each site trains a model of its own, and all sites train one together
-by FedAvg in as many steps, openly and with clipped updates. Members are the training patients,
-others the test patients of the same sites. One seed is a line of RESULTS.jsonl. The sites are made
-by ``segfed site import … --format msd``. With ``--reconstruct`` small patches are rebuilt from the
-untrained network's updates instead, and the table is printed at once.
+by FedAvg in as many steps: openly, with clipped updates, and by DP-SGD with the patient as unit.
+Members are the training patients, others the test patients of the same sites. One seed is a line of
+RESULTS.jsonl; models that it has already are not trained again. The sites are made by ``segfed site
+import … --format msd``. With ``--reconstruct`` small patches are rebuilt from the untrained
+network's updates instead, and the table is printed at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +41,9 @@ from segfed.engine import (
     make_plan,
     prepare,
 )
-from segfed.privacy import clip
+from segfed.engine.private_training import PatientNoise, private_steps
+from segfed.files import write_text
+from segfed.privacy import clip, noise_multiplier_for
 from segfed.sites import Site, load_site, load_task, select_labels
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +57,10 @@ PLAN = {
 CPU = torch.device("cpu")
 ROUNDS = 6
 CLIP_NORM = 0.5
+"""Of updates, in units of their median norm."""
+
+EPSILON, DELTA = 16.0, 1e-4
+PATIENT_CLIP_NORM, SAMPLING_RATE = 0.3, 0.25
 
 Cases = Mapping[str, tuple[PreparedCase, ...]]
 
@@ -70,9 +78,18 @@ def cases_of(sites: Sequence[Site], plan: Plan, split: Literal["train", "test"])
 
 
 def federated(
-    plan: Plan, cases: Cases, *, seed: int, steps: int, clip_norm: float | None
+    plan: Plan,
+    cases: Cases,
+    *,
+    seed: int,
+    steps: int,
+    clip_norm: float | None = None,
+    noise: PatientNoise | None = None,
 ) -> tuple[UNet, float]:
-    """A model of all sites, by FedAvg with weights by cases, and the median norm of its updates."""
+    """A model of all sites, by FedAvg with weights by cases, and the median norm of its updates.
+
+    With ``noise`` by DP-SGD; a hippocampus case is a patient.
+    """
     network = build_network(plan, seed=seed)
     trainers = {
         name: LocalTrainer(
@@ -91,7 +108,11 @@ def federated(
         mean = {name: value.double() for name, value in base.items()}
         for site, trainer in trainers.items():
             trainer.load_weights(base)
-            trainer.run(steps // ROUNDS)
+            if noise is None:
+                trainer.run(steps // ROUNDS)
+            else:
+                patients = [(case,) for case in cases[site]]
+                private_steps(trainer, patients, noise=noise, steps=steps // ROUNDS)
             update = {n: (v - base[n]).numpy() for n, v in trainer.weights().items()}
             norms.append(float(np.sqrt(sum((array**2).sum() for array in update.values()))))
             if clip_norm is not None:
@@ -110,34 +131,51 @@ def local(plan: Plan, cases: Sequence[PreparedCase], *, seed: int, steps: int) -
     return network
 
 
-def run(sites: Sequence[Site], plan: Plan, *, seed: int, steps: int) -> dict[str, Any]:
-    """All models of one seed, and how they fit every case."""
+def run(
+    sites: Sequence[Site], plan: Plan, *, seed: int, steps: int, known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """How all models of one seed fit every case; those in ``known`` stay as they are."""
     train, test = (cases_of(sites, plan, split) for split in ("train", "test"))
-    networks = {f"local {name}": local(plan, train[name], seed=seed, steps=steps) for name in train}
-    networks["federated"], norm = federated(plan, train, seed=seed, steps=steps, clip_norm=None)
-    networks["federated, clipped"], _ = federated(
-        plan, train, seed=seed, steps=steps, clip_norm=CLIP_NORM * norm
+    norm = known.get("update_norm")
+    fits = dict(known.get("fits", {}))
+
+    def keep(name: str, network: UNet) -> None:
+        fits[name] = [
+            {
+                "site": site,
+                "case": case.case_id,
+                "is_member": is_member,
+                **vars(case_fit([network], plan, case, device=CPU)),
+            }
+            for cases, is_member in ((train, True), (test, False))
+            for site in cases
+            for case in cases[site]
+        ]
+
+    if norm is None:
+        network, norm = federated(plan, train, seed=seed, steps=steps)
+        keep("federated", network)
+    together = partial(federated, plan, train, seed=seed, steps=steps)
+    noise = PatientNoise(
+        clip_norm=PATIENT_CLIP_NORM,
+        noise_multiplier=noise_multiplier_for(
+            epsilon=EPSILON, delta=DELTA, sampling_rate=SAMPLING_RATE, steps=steps
+        ),
+        sampling_rate=SAMPLING_RATE,
     )
-    networks["untrained"] = build_network(plan, seed=seed)
-    return {
-        "seed": seed,
-        "steps": steps,
-        "update_norm": norm,
-        "fits": {
-            name: [
-                {
-                    "site": site,
-                    "case": case.case_id,
-                    "is_member": is_member,
-                    **vars(case_fit([network], plan, case, device=CPU)),
-                }
-                for cases, is_member in ((train, True), (test, False))
-                for site in cases
-                for case in cases[site]
-            ]
-            for name, network in networks.items()
+    makers: dict[str, Callable[[], UNet]] = {
+        **{
+            f"local {name}": partial(local, plan, train[name], seed=seed, steps=steps)
+            for name in train
         },
+        "federated, clipped": lambda: together(clip_norm=CLIP_NORM * norm)[0],
+        f"federated, DP-SGD with epsilon {EPSILON:g}": lambda: together(noise=noise)[0],
+        "untrained": partial(build_network, plan, seed=seed),
     }
+    for name, make in makers.items():
+        if name not in fits:
+            keep(name, make())
+    return {"seed": seed, "steps": steps, "update_norm": norm, "fits": fits}
 
 
 def summarise(done: Sequence[Mapping[str, Any]]) -> None:
@@ -246,11 +284,11 @@ def main() -> None:
         summarise([item for item in done if item["seed"] in arguments.seeds])
         return
     plan = make_plan(load_task(TASK), PLAN)
+    by_seed = {item["seed"]: item for item in done}
     for seed in arguments.seeds:
-        if seed not in {item["seed"] for item in done}:
-            with arguments.results.open("a") as handle:
-                found = run(sites, plan, seed=seed, steps=arguments.steps)
-                handle.write(json.dumps(found) + "\n")
+        known = by_seed.get(seed, {})
+        by_seed[seed] = run(sites, plan, seed=seed, steps=arguments.steps, known=known)
+        write_text(arguments.results, "".join(json.dumps(i) + "\n" for i in by_seed.values()))
 
 
 if __name__ == "__main__":

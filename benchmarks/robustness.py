@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from result_lines import append, read
 
 from federation.aggregation import aggregate
 from federation.messages import Weights
@@ -242,11 +242,6 @@ def runs(
                 yield attack, layout, seed, defence
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The runs that are done."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def summarise(done: list[dict[str, Any]]) -> None:
     """Print detection, false alarms and Dice, as Markdown."""
     seeds = sorted({item["seed"] for item in done})
@@ -318,8 +313,7 @@ def main() -> None:
     known = {(item["attack"], item["layout"], item["seed"], item["defence"]) for item in done}
     for key in runs(arguments.seeds, arguments.layouts, arguments.defences):
         if key not in known:
-            with arguments.results.open("a") as handle:
-                handle.write(json.dumps(run(*key, n_rounds=arguments.rounds)) + "\n")
+            append(arguments.results, run(*key, n_rounds=arguments.rounds))
 
 
 if __name__ == "__main__":

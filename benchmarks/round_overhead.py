@@ -42,6 +42,7 @@ from segfed.cli.provision import provision
 from segfed.engine import make_plan
 from segfed.phantom import CaseCounts, generate_sites
 from segfed.protocol import Manifest, RoundRecord, StudyFolder
+from segfed.run_files import read_rounds, read_state
 from segfed.sites import Site
 
 SPACING_MM = 12.0
@@ -72,7 +73,7 @@ def overhead(record: RoundRecord) -> float:
     return record.seconds - max(site["seconds"] or 0.0 for site in record.sites.values())
 
 
-def run(folder: Path, *, n_sites: int, rounds: int) -> list[RoundRecord]:
+def run(folder: Path, *, n_sites: int, rounds: int) -> tuple[RoundRecord, ...]:
     """A federation from its keys to the records of its rounds."""
     counts = CaseCounts(warmup=1, train=2, validation=1, test=1)
     sites = generate_sites(
@@ -111,8 +112,8 @@ def run(folder: Path, *, n_sites: int, rounds: int) -> list[RoundRecord]:
                 _running(folder / f"{site.name}.log", "join", kit, site.folder, *options)
             )
         _submit(server, folder / "signed.json", log=folder / "server.log")
-    metrics = StudyFolder.of(server, manifest.sha256).run / "metrics.jsonl"
-    return [RoundRecord.model_validate_json(line) for line in metrics.read_text().splitlines()]
+    study_run = StudyFolder.of(server, manifest.sha256).run
+    return read_rounds(study_run, read_state(study_run))
 
 
 def _manifest(site: Site, *, rounds: int) -> Manifest:

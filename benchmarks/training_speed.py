@@ -32,6 +32,7 @@ import monai_tutorial
 import numpy as np
 import psutil
 import torch
+from hippocampus import DATA, TASK, labelled_cases, mean_dice
 
 from segfed.engine import (
     LocalTrainer,
@@ -44,12 +45,8 @@ from segfed.engine import (
     validation_dice,
 )
 from segfed.engine.device import has_bfloat16_units
-from segfed.sites import LabelledCase, load_site, load_task, select_labels
-from segfed.sites.imports import DataFormat, import_data_set
+from segfed.sites import LabelledCase, load_task
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT.parent / "shared" / "data" / "hippocampus"
-TASK = ROOT / "docs" / "examples" / "hippocampus" / "hippocampus.toml"
 VARIANTS: dict[str, dict[str, Any]] = {
     "full resolution, 16-32-64": {"features": (16, 32, 64), "stem_stride": 1},
     "half resolution, 16-32-64": {"features": (16, 32, 64), "stem_stride": 2},
@@ -61,17 +58,6 @@ TIMED_STEPS = 5
 N_SCORINGS = 12
 TRIAL_STEPS = 20
 LEVEL = 0.866
-
-
-def labelled_cases(data: Path, folder: Path) -> tuple[LabelledCase, ...]:
-    """Every case of the Decathlon folder, imported into one site."""
-    import_data_set(data, folder, data_format=DataFormat.MSD, task=TASK, sites={"all": None})
-    site = load_site(folder / "all")
-    return tuple(
-        labelled
-        for split in ("train", "validation", "test")
-        for labelled in select_labels(site, split=split, arm="manual", required=False)
-    )
 
 
 def trainer(
@@ -150,7 +136,7 @@ def learn(
         left = max(0.0, budget - spent)
         spent += run.run(end - run.steps_done, seconds=left).seconds
         dice = validation_dice(run.network, plan, held_out, device=device)
-        yield Score(run.steps_done, spent, (dice["anterior"] + dice["posterior"]) / 2)
+        yield Score(run.steps_done, spent, mean_dice(dice))
 
 
 def learn_tutorial(

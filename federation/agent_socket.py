@@ -96,6 +96,7 @@ def _post(client: httpx.Client, request: RoundRequest) -> str | None:
             "round": request.round,
             "verb": request.verb,
             "head": request.server_head,
+            "held": request.held_sha256,
         },
         # In pieces: httpcore copies what is left of a piece at every write.
         content=_pieces(request.weights),

@@ -36,6 +36,8 @@ class RoundNotes:
             for site in sites
         }
         self.dropped: dict[str, str] = {}
+        self.out_of_budget: set[str] = set()
+        """Sites that did not train because their privacy budget is spent."""
         self.suspects: dict[str, str] = {}
         self.present: set[str] = set()
         """Sites that answered the last request, in whatever way."""

@@ -25,7 +25,7 @@ from federation.messages import (
     read_body,
     weights_sha256,
 )
-from federation.updates import meaning
+from federation.updates import failure
 from segfed.errors import FederationError
 from segfed.privacy import (
     FixedPoint,
@@ -140,7 +140,7 @@ class SecureSum:
         """The sound replies of a stage."""
         for site, message in self.ask(stage, requests):
             if message.has_error():
-                self.drop(site, f"{stage}: {meaning(message.error.code)}")
+                self.drop(site, f"{stage}: {failure(message.error.code)}")
                 continue
             try:
                 yield site, model.model_validate_json(read_body(message))
@@ -174,7 +174,7 @@ class SecureSum:
 def _read_masked(reply: Message, model: Weights) -> Numbers:
     """A site's masked update, whose values say nothing but must have the model's shapes."""
     if reply.has_error():
-        raise FederationError(meaning(reply.error.code))
+        raise failure(reply.error.code)
     limit = 8 * sum(array.size for array in model.values()) + _SPARE_BYTES
     arrays = reply.content.array_records.get(ARRAYS)
     if arrays is None or content_bytes(reply.content) > limit:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedYogi
 
-from federation.messages import ARRAYS, METRICS, N_CASES, Weights, read_arrays, write_arrays
+from federation.messages import ARRAYS, METRICS, N_CASES, Weights
 from segfed.errors import FederationError
 from segfed.rules import FederationRules
 
@@ -58,12 +58,12 @@ def _momentum(
 ) -> tuple[Weights, Weights]:
     """New weights and momentum of FedAvgM; Flower's momentum points against the updates."""
     flower = FedAvgM(server_learning_rate=rules.server_rate, server_momentum=rules.server_momentum)
-    flower.current_arrays = write_arrays(model.weights)
+    flower.current_arrays = _record(model.weights)
     if model.memory:
         flower.momentum_vector = [model.memory[f"m.{name}"] for name in model.weights]
-    arrays = _aggregated(flower, mean, round_number)
+    weights = _aggregated(flower, mean, round_number)
     memory = zip(model.weights, flower.momentum_vector or (), strict=False)
-    return read_arrays(arrays), {f"m.{name}": value for name, value in memory}
+    return weights, {f"m.{name}": value for name, value in memory}
 
 
 def _adaptive(
@@ -81,18 +81,18 @@ def _adaptive(
     if model.memory:
         flower.m_t = {name: model.memory[f"m.{name}"] for name in model.weights}
         flower.v_t = {name: model.memory[f"v.{name}"] for name in model.weights}
-    arrays = _aggregated(flower, mean, round_number)
+    weights = _aggregated(flower, mean, round_number)
     moments = {"m": flower.m_t or {}, "v": flower.v_t or {}}
-    return read_arrays(arrays), {
+    return weights, {
         f"{kind}.{name}": value
         for kind, values in moments.items()
         for name, value in values.items()
     }
 
 
-def _aggregated(flower: FedAvg, mean: Weights, round_number: int) -> ArrayRecord:
+def _aggregated(flower: FedAvg, mean: Weights, round_number: int) -> Weights:
     """What Flower's strategy makes of the mean, which it is given as the one reply."""
-    content = RecordDict({ARRAYS: write_arrays(mean), METRICS: MetricRecord({N_CASES: 1})})
+    content = RecordDict({ARRAYS: _record(mean), METRICS: MetricRecord({N_CASES: 1})})
     reply = Message(content, dst_node_id=0, message_type=MessageType.TRAIN)
     arrays, _ = flower.aggregate_train(round_number, [reply])
     if arrays is None:
@@ -100,4 +100,9 @@ def _aggregated(flower: FedAvg, mean: Weights, round_number: int) -> ArrayRecord
             "Flower's strategy made no model of a mean, expected one. Report this, with the "
             "version of flwr."
         )
-    return arrays
+    return {name: array.numpy() for name, array in arrays.items()}
+
+
+def _record(weights: Weights) -> ArrayRecord:
+    """Arrays as Flower's strategies take them, each by its name."""
+    return ArrayRecord({name: Array(value) for name, value in weights.items()})

@@ -11,15 +11,16 @@ from flwr.serverapp import Grid
 
 from federation.aggregation import aggregate
 from federation.attendance import Attendance, Clock
-from federation.messages import Weights, request_message, stage_message, write_arrays
+from federation.messages import Weights
 from federation.notes import RoundNotes
+from federation.requests import RoundRequests
 from federation.secure import SecureSum
 from federation.server_optimizer import GlobalModel, step
 from federation.similarity import Comparison, compare, outlier_scores, suspects
 from federation.spool import Spool
 from federation.updates import (
     SiteUpdate,
-    is_budget_spent,
+    has_code,
     is_dice,
     outliers,
     read_update,
@@ -28,7 +29,7 @@ from federation.updates import (
 from federation.variates import corrections, path_length, variates_after
 from federation.weighting import site_weights
 from segfed.errors import BudgetError, FederationError
-from segfed.protocol import Manifest, RoundRecord, Stage, Verb
+from segfed.protocol import AgentErrorCode, Manifest, RoundRecord, Stage
 from segfed.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,8 @@ class CheckedRounds:
         self._attendance = Attendance(
             grid, site_names=site_names, rules=self._rules, clock=self._clock
         )
+        self._scored_by: frozenset[str] = frozenset()
+        """Sites that scored the model of the round before, and so have it."""
 
     def run(
         self,
@@ -156,7 +159,7 @@ class CheckedRounds:
         self._demand_quorum(round_number, updates, notes)
 
         def ask(stage: Stage, bodies: Mapping[str, Settings]) -> Iterator[tuple[str, Message]]:
-            requests = self._stage_requests(stage, round_number, bodies, notes)
+            requests = self._requests(round_number, notes).stage(stage, bodies)
             notes.present = set()
             for site, reply in self._attendance.exchange(
                 requests, enough=lambda: len(notes.present) >= self._rules.minimum_sites
@@ -173,32 +176,18 @@ class CheckedRounds:
     def _train(
         self, round_number: int, model: GlobalModel, notes: RoundNotes, spool: Spool | None
     ) -> list[SiteUpdate]:
-        """The updates that count, by site; their weights are in the spool, if there is one."""
+        """The updates that count, by site; their weights are in the spool, if there is one.
+
+        Sites that scored this model are asked by its hash alone. One that no longer has it says so,
+        and is sent the model once the others are done.
+        """
         updates: dict[str, SiteUpdate] = {}
-        extras = corrections(model, self._sites) if self._rules.algorithm == "scaffold" else {}
-        requests = self._requests(
-            "train", round_number, model.weights, self._sites, notes, extras=extras
+        without = self._ask_to_train(
+            round_number, model, notes, spool, updates, sites=self._sites, held_by=self._scored_by
         )
-        replies = self._attendance.exchange(
-            requests, enough=lambda: len(updates) >= self._rules.minimum_sites
-        )
-        for site, reply in replies:
-            notes.answered(site, reply)
-            try:
-                update, weights = read_update(
-                    reply,
-                    site=site,
-                    manifest=self._manifest,
-                    model=None if spool is None else model.weights,
-                    is_masked=spool is None,
-                )
-            except FederationError as error:
-                notes.drop(site, f"train: {error}")
-                continue
-            if spool is not None:
-                spool.add(site, weights)
-            updates[site] = update
-        notes.drop_silent(requests, "train")
+        if without:
+            notes.present -= without
+            self._ask_to_train(round_number, model, notes, spool, updates, sites=without)
         dropped = outliers(updates.values(), max_ratio=self._rules.max_norm_ratio)
         for site, reason in dropped.items():
             notes.drop(site, f"train: {reason}")
@@ -214,6 +203,51 @@ class CheckedRounds:
             if "epsilon" in update.metrics:
                 notes.sites[update.site]["epsilon"] = update.metrics["epsilon"]
         return counting
+
+    def _ask_to_train(
+        self,
+        round_number: int,
+        model: GlobalModel,
+        notes: RoundNotes,
+        spool: Spool | None,
+        updates: dict[str, SiteUpdate],
+        *,
+        sites: Collection[str],
+        held_by: Collection[str] = (),
+    ) -> set[str]:
+        """Add the updates of some sites; returns those that lack the model they were to have."""
+        extras = corrections(model, sites) if self._rules.algorithm == "scaffold" else {}
+        requests = self._requests(round_number, notes).train(
+            model.weights, sites, held_by=held_by, corrections=extras
+        )
+        without: set[str] = set()
+        replies = self._attendance.exchange(
+            requests,
+            enough=lambda: len(updates) + len(without) >= self._rules.minimum_sites,
+        )
+        for site, reply in replies:
+            notes.answered(site, reply)
+            try:
+                update, weights = read_update(
+                    reply,
+                    site=site,
+                    manifest=self._manifest,
+                    model=None if spool is None else model.weights,
+                    is_masked=spool is None,
+                )
+            except FederationError as error:
+                if site in held_by and has_code(error, AgentErrorCode.MODEL_NOT_HELD):
+                    without.add(site)
+                    continue
+                notes.drop(site, f"train: {error}")
+                if has_code(error, AgentErrorCode.BUDGET_SPENT):
+                    notes.out_of_budget.add(site)
+                continue
+            if spool is not None:
+                spool.add(site, weights)
+            updates[site] = update
+        notes.drop_silent(requests, "train")
+        return without
 
     def _judge(
         self, updates: list[SiteUpdate], comparison: Comparison, notes: RoundNotes
@@ -236,8 +270,8 @@ class CheckedRounds:
 
         A site that is still training would only cost another deadline.
         """
-        requests = self._requests("validate", round_number, model, notes.present, notes)
-        notes.present = set()
+        requests = self._requests(round_number, notes).validate(model, notes.present)
+        notes.present, scored_by = set(), set()
         for name, reply in self._attendance.exchange(requests, enough=lambda: True):
             notes.answered(name, reply)
             try:
@@ -245,6 +279,7 @@ class CheckedRounds:
             except FederationError as error:
                 notes.drop(name, f"validate: {error}")
                 continue
+            scored_by.add(name)
             site = notes.sites[name]
             site["n_validation_cases"] = float(update.n_cases)
             site |= {key: value for key, value in update.metrics.items() if is_dice(key)}
@@ -252,64 +287,11 @@ class CheckedRounds:
             if site["seconds"] is not None and seconds is not None:
                 site["seconds"] += seconds
         notes.drop_silent(requests, "validate")
+        self._scored_by = frozenset(scored_by)
 
-    def _requests(
-        self,
-        verb: Verb,
-        round_number: int,
-        model: Weights,
-        sites: Collection[str],
-        notes: RoundNotes,
-        *,
-        extras: Mapping[str, Weights] | None = None,
-    ) -> dict[str, Message]:
-        """One message for each of some sites, in the order of their names, if it is connected.
-
-        Each holds the model, and what there is for its site alone.
-        """
-        nodes = self._attendance.connected()
-        for site in sorted(set(sites) - nodes.keys()):
-            notes.drop(site, f"{verb}: not connected")
-        arrays = write_arrays(model)
-        own = {site: write_arrays({**model, **extra}) for site, extra in (extras or {}).items()}
-        requests = {
-            site: request_message(
-                verb,
-                own.get(site, arrays),
-                manifest_sha256=self._manifest.sha256,
-                round_number=round_number,
-                node_id=node_id,
-                server_head=notes.server_head,
-            )
-            for site, node_id in nodes.items()
-            if site in sites
-        }
-        for site, request in requests.items():
-            notes.count("bytes_down", site, request)
-        return requests
-
-    def _stage_requests(
-        self, stage: Stage, round_number: int, bodies: Mapping[str, Settings], notes: RoundNotes
-    ) -> dict[str, Message]:
-        """One message for each site of a stage that is connected."""
-        nodes = self._attendance.connected()
-        for site in sorted(bodies.keys() - nodes.keys()):
-            notes.drop(site, f"{stage}: not connected")
-        requests = {
-            site: stage_message(
-                stage,
-                body.model_dump_json().encode(),
-                manifest_sha256=self._manifest.sha256,
-                round_number=round_number,
-                node_id=nodes[site],
-                server_head=notes.server_head,
-            )
-            for site, body in bodies.items()
-            if site in nodes
-        }
-        for site, request in requests.items():
-            notes.count("bytes_down", site, request)
-        return requests
+    def _requests(self, round_number: int, notes: RoundNotes) -> RoundRequests:
+        """What makes the messages of a round."""
+        return RoundRequests(self._attendance, notes, self._manifest.sha256, round_number)
 
     def _demand_quorum(
         self, round_number: int, updates: Collection[SiteUpdate], notes: RoundNotes
@@ -318,13 +300,12 @@ class CheckedRounds:
         if len(updates) >= self._rules.minimum_sites:
             return
         reasons = "; ".join(f"{site}: {why}" for site, why in sorted(notes.dropped.items()))
-        spent = [site for site, why in sorted(notes.dropped.items()) if is_budget_spent(why)]
-        if spent:
+        if notes.out_of_budget:
             raise BudgetError(
                 f"Round {round_number} was not trained: the privacy budget is spent at "
-                f"{', '.join(spent)}, and {len(updates)} usable updates are left, expected at "
-                f"least {self._rules.minimum_sites}. The rounds before it are what the budget "
-                "paid for."
+                f"{', '.join(sorted(notes.out_of_budget))}, and {len(updates)} usable updates are "
+                f"left, expected at least {self._rules.minimum_sites}. The rounds before it are "
+                "what the budget paid for."
             )
         raise FederationError(
             f"Round {round_number} brought {len(updates)} usable updates from {len(self._sites)} "

@@ -87,7 +87,7 @@ def read_update(
             that the site could have written.
     """
     if reply.has_error():
-        raise FederationError(meaning(reply.error.code))
+        raise failure(reply.error.code)
     method = method_of(manifest.federation.compression)
     form = compressed_form(model, method=method) if model and method else model or {}
     size_limit = sum(array.nbytes for array in form.values()) + _SPARE_BYTES
@@ -219,14 +219,15 @@ def _read_metrics(record: MetricRecord, structures: Collection[str]) -> dict[str
     return metrics
 
 
-def meaning(code: int) -> str:
+def failure(code: int) -> FederationError:
     """What an error code says; but for one, a code that is not ours says nothing more."""
+    if code in set(AgentErrorCode):
+        return AgentError(AgentErrorCode(code))
     if code == ErrorCode.NODE_UNAVAILABLE:
-        return "the site's node went away"
-    known = code in set(AgentErrorCode)
-    return str(AgentError(AgentErrorCode(code))) if known else f"the site failed (code {code})"
+        return FederationError("the site's node went away")
+    return FederationError(f"the site failed (code {code})")
 
 
-def is_budget_spent(reason: str) -> bool:
-    """Whether a site was dropped because its privacy budget is spent."""
-    return meaning(AgentErrorCode.BUDGET_SPENT) in reason
+def has_code(error: FederationError, code: AgentErrorCode) -> bool:
+    """Whether a site said that it failed for this reason."""
+    return isinstance(error, AgentError) and error.code == code

@@ -12,10 +12,12 @@ from segfed.errors import SegfedError
 
 
 @contextmanager
-def explaining(upload: Path | None = None) -> Iterator[None]:
+def explaining(site_folder: Path, upload: Path | None = None) -> Iterator[None]:
     """Turn an error of ours into HTTP 422 with its text.
 
     Args:
+        site_folder: The site; files in it are named by their place there, because a reader learns
+            nothing from where it lies on the server.
         upload: The uploaded file, whose temporary name means nothing to the reader; the message
             calls it the submitted label.
 
@@ -28,4 +30,4 @@ def explaining(upload: Path | None = None) -> Iterator[None]:
         text = str(error)
         if upload is not None:
             text = text.replace(str(upload), "the submitted label")
-        raise HTTPException(422, text) from error
+        raise HTTPException(422, text.replace(f"{site_folder}/", "")) from error

@@ -66,6 +66,6 @@ def _store() -> SiteDatastore:
 def _intact_case(store: SiteDatastore, case_id: str) -> Case:
     """The case, if its channels are what was imported."""
     case = store.case(case_id)
-    with explaining():
+    with explaining(store.site_folder):
         check_intact(case)
     return case

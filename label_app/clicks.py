@@ -47,7 +47,7 @@ class ClickHelper(InferTask):
 
     def info(self) -> dict[str, Any]:
         """What Slicer reads; the label is that of the model that is published now."""
-        with explaining():
+        with explaining(self._store.site_folder):
             name, value = click_target(bundle_plan(self._published()))
         return dict(super().info()) | {"labels": {name: value}}
 
@@ -64,7 +64,7 @@ class ClickHelper(InferTask):
         start = time.perf_counter()
         extension = result_extension(request)
         case, site = self._store.case(str(request.get("image"))), self._store.site
-        with explaining():
+        with explaining(self._store.site_folder):
             if is_blind(self._store, case):
                 raise CaseError(
                     f"Case {case.case_id} is to be drawn by hand, expected one for which a model "
@@ -100,7 +100,8 @@ class ClickHelper(InferTask):
         if folder is None:
             raise CaseError(
                 f"Site {self._store.site.name} has no published model for clicks; expected one. "
-                "Train and publish it with `segfed train SITE --clicks LABEL --publish`."
+                "Go on with the other tools. Whoever runs the server can make one: `segfed train "
+                "SITE --clicks LABEL --publish`."
             )
         return folder
 

@@ -140,7 +140,8 @@ class SegfedLabelApp(MONAILabelApp):
             return f"The published model {name!r} cannot be used: {fault} Until then draw by hand."
         return (
             f"Found no published model {name!r}; expected one of "
-            f"{', '.join(map(repr, clicks))}, once it is published. Publish one, or draw by hand."
+            f"{', '.join(map(repr, clicks))}, once it is published. Draw by hand, or "
+            "have whoever runs the server publish it."
         )
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:

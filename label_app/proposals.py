@@ -87,7 +87,7 @@ class Proposer(InferTask):
         start = time.perf_counter()
         extension = result_extension(request)
         case, site = self._store.case(str(request.get("image"))), self._store.site
-        with explaining():
+        with explaining(self._store.site_folder):
             if is_blind(self._store, case):
                 file, answer = _blank(site, case, extension), {"label_names": {}, "latencies": {}}
             else:
@@ -100,8 +100,8 @@ class Proposer(InferTask):
         folder = current_model(site)
         if folder is None:
             raise CaseError(
-                f"Site {site.name} has no published model; expected one for a proposal. Publish "
-                "one, or draw the case by hand."
+                f"Site {site.name} has no published model; expected one for a proposal. Draw "
+                "the case by hand; whoever runs the server can publish one: `segfed model publish`."
             )
         job = partial(
             propose, site, case, model_folder=folder, device=self._device, extension=extension

@@ -15,8 +15,8 @@ from label_app.bodies import too_long
 from segfed.sites import Role
 
 _NAME = r"[A-Za-z0-9_-]{1,100}"
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-_TAG = re.compile("final|original")
+_ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}"
+_TAG = "final|original"
 
 MAX_UPLOAD_BYTES = 256 * 1024**2
 """A label of 512 x 512 x 1000 voxels has this many bytes before it is compressed."""
@@ -33,8 +33,10 @@ class Route:
     """One kind of request."""
 
     method: str
-    path: re.Pattern[str]
-    query: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
+    path: str
+    """A regular expression, as those of the parameters are."""
+
+    query: Mapping[str, str] = field(default_factory=dict)
     """Which parameters the address may have, and what they look like."""
 
     max_body_bytes: int = 0
@@ -42,39 +44,35 @@ class Route:
     """The least role that may ask."""
 
 
-def _route(method: str, path: str, **options: object) -> Route:
-    return Route(method, re.compile(path), **options)  # type: ignore[arg-type]
-
-
-NEXT_SAMPLE = _route("POST", rf"/activelearning/{_NAME}", max_body_bytes=MAX_JSON_BYTES)
+NEXT_SAMPLE = Route("POST", rf"/activelearning/{_NAME}", max_body_bytes=MAX_JSON_BYTES)
 DOWNLOAD = (
-    _route("GET", "/datastore/image", query={"image": _ID}),
-    _route("HEAD", "/datastore/image", query={"image": _ID}),
+    Route("GET", "/datastore/image", query={"image": _ID}),
+    Route("HEAD", "/datastore/image", query={"image": _ID}),
 )
 AUTH = (
-    _route("GET", "/auth/"),
-    _route("POST", "/auth/token", max_body_bytes=4096),
-    _route("GET", "/auth/token/valid"),
+    Route("GET", "/auth/"),
+    Route("POST", "/auth/token", max_body_bytes=4096),
+    Route("GET", "/auth/token/valid"),
 )
 ROUTES = (
     *AUTH,
-    _route("GET", "/info/"),
+    Route("GET", "/info/"),
     NEXT_SAMPLE,
-    _route("GET", "/datastore/", query={"output": re.compile("all")}),
+    Route("GET", "/datastore/", query={"output": "all"}),
     *DOWNLOAD,
-    _route("GET", "/datastore/label", query={"label": _ID, "tag": _TAG}),
-    _route(
+    Route("GET", "/datastore/label", query={"label": _ID, "tag": _TAG}),
+    Route(
         "PUT",
         "/datastore/label",
         query={"image": _ID, "tag": _TAG},
         max_body_bytes=MAX_UPLOAD_BYTES,
     ),
-    _route("POST", rf"/infer/{_NAME}", query={"image": _ID}, max_body_bytes=MAX_UPLOAD_BYTES),
-    _route("GET", "/train/", query={"check_if_running": re.compile("(?i:true|false)")}),
+    Route("POST", rf"/infer/{_NAME}", query={"image": _ID}, max_body_bytes=MAX_UPLOAD_BYTES),
+    Route("GET", "/train/", query={"check_if_running": "(?i:true|false)"}),
     # What is trained here proposes to everybody.
-    _route("POST", rf"/train/{_NAME}", max_body_bytes=MAX_JSON_BYTES, role="reviewer"),
-    _route("DELETE", "/train/", role="reviewer"),
-    _route("GET", rf"/channels/{_NAME}(/{_NAME})?"),
+    Route("POST", rf"/train/{_NAME}", max_body_bytes=MAX_JSON_BYTES, role="reviewer"),
+    Route("DELETE", "/train/", role="reviewer"),
+    Route("GET", rf"/channels/{_NAME}(/{_NAME})?"),
 )
 """The requests of 3D Slicer's module, and of our script there, that this server answers."""
 
@@ -103,9 +101,13 @@ def admit(scope: Scope, *, public_names: Collection[str] = ()) -> Route:
 
 def _matching(method: str, path: str) -> Route:
     for route in ROUTES:
-        if method == route.method and route.path.fullmatch(path):
+        if method == route.method and re.fullmatch(route.path, path):
             return route
-    raise HTTPException(404, f"{method} {path} is not served here")
+    raise HTTPException(
+        404,
+        f"{method} {path} is not served here; expected what labelling a case needs. Open a case "
+        "with Next Sample.",
+    )
 
 
 def _check_sender(headers: Headers, public_names: Collection[str]) -> None:
@@ -118,7 +120,10 @@ def _check_sender(headers: Headers, public_names: Collection[str]) -> None:
     known = {*_LOOPBACK, *(name.lower() for name in public_names)}
     if host is None or host["name"].lower() not in known:
         raise HTTPException(
-            403, "Only requests to one of this server's own names or addresses are answered"
+            403,
+            f"Found a request to {headers.get('host', '')[:80]!r}; expected one to a name of this "
+            "server. Enter its address just as it was given to you; whoever runs the server adds "
+            "names with --public-name.",
         )
 
 
@@ -137,7 +142,7 @@ def _check_query(route: Route, query: bytes) -> None:
                 f"Found the parameter {name[:40]!r}; expected "
                 f"{' and '.join(route.query) or 'none'}. Leave it out.",
             )
-        if not route.query[name].fullmatch(value):
+        if not re.fullmatch(route.query[name], value):
             raise HTTPException(
                 404,
                 f"Found {name} {value[:40]!r}; expected one that this server handed out. Choose "

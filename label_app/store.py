@@ -80,7 +80,7 @@ class SiteDatastore(ReadOnlyDatastore):
         Raises:
             HTTPException: 422 with what is wrong if its image cannot be worked on.
         """
-        with explaining():
+        with explaining(self.site_folder):
             check_intact(self.case(case_id))
         self._damaged.pop(case_id, None)
         self._note(case_id, ReadingEvent(datetime.now(UTC), "opened"))
@@ -148,7 +148,7 @@ class SiteDatastore(ReadOnlyDatastore):
                     f"Found a label with the tag {label_tag!r}; expected {_FINAL!r}: every label "
                     "that comes in is a reader's submission. Leave the tag out.",
                 )
-            with explaining(upload):
+            with explaining(self.site_folder, upload):
                 record = submit_upload(
                     self.site,
                     self.case(image_id),

@@ -8,6 +8,7 @@ from pathlib import Path
 from label_app.origin import infer_provenance
 from label_app.segments import task_label
 from label_app.worklist import is_recalled
+from segfed.errors import GeometryError
 from segfed.sites import Case, LabelRecord, Site, submit_label
 from segfed.volumes import Volume, check_same_grid, read_grid, read_label
 
@@ -77,10 +78,16 @@ def read_upload(upload: Path, site: Site, case: Case) -> Volume:
         VolumeError: If the file cannot be read.
         GeometryError: If it does not lie on the image's grid.
     """
-    check_same_grid(
-        read_grid(upload),
-        read_grid(case.channels[site.task.display_channel]),
-        name=f"submitted label of case {case.case_id}",
-        reference="its image",
-    )
+    try:
+        check_same_grid(
+            read_grid(upload),
+            read_grid(case.channels[site.task.display_channel]),
+            name=f"submitted label of case {case.case_id}",
+            reference="image",
+        )
+    except GeometryError as error:
+        raise GeometryError(
+            f"{error} In 3D Slicer: draw on the image that Next Sample opens, with that image as "
+            "the segmentation's source volume."
+        ) from error
     return read_label(upload)

@@ -90,7 +90,7 @@ class TrainingJob:
                 raise HTTPException(
                     429, "A training is running, expected one at a time. Wait for it, or stop it."
                 )
-            with explaining():
+            with explaining(self._folder):
                 site = load_site(self._folder)
                 labels_to_train_on(site, Choice(arm=wishes.labels))
             self._task = {

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -109,7 +109,7 @@ class Worker:
             raise ServerError(
                 "The process that computes proposals ended twice while it worked on this one; "
                 f"expected a result ({error}). Other cases can go on: ask again, draw this one by "
-                "hand, and show the server's log to who looks after it."
+                "hand, and tell whoever runs the server: its log says why."
             ) from error
         finally:
             self._turn.release()
@@ -144,7 +144,7 @@ class Worker:
         self._process = self._pipe = None
 
     @contextmanager
-    def _waiting(self) -> Any:
+    def _waiting(self) -> Iterator[None]:
         """Count a job as waiting, which hurries one of low priority."""
         with self._counting:
             if self.n_waiting >= self._most_waiting:
@@ -170,8 +170,8 @@ class Worker:
                 self.end()
                 raise ServerError(
                     f"A proposal was not ready after {self.timeout_seconds:g} s and was given "
-                    "up; expected it sooner. Ask again, draw the case by hand, or have the "
-                    "server's timeout raised."
+                    "up; expected it sooner. Ask again once; then draw the case by hand, and tell "
+                    "whoever runs the server."
                 )
             answer: _Answer = pipe.recv()
         except (EOFError, ConnectionError) as error:
@@ -237,12 +237,12 @@ def _answer(job: Callable[[], object]) -> _Answer:
             "What it held was freed. Close other programs and ask again, or draw the case by hand."
         )
         return _Answer(error=explained, is_last=True)
-    except Exception as error:
+    except Exception:
         logger.exception("A job failed")
         return _Answer(
             error=ServerError(
-                f"The proposal failed with {type(error).__name__}; expected a label. Draw the case "
-                "by hand, and show the server's log to who looks after it."
+                "The proposal failed in a way that nobody foresaw; expected a label. Draw the case "
+                "by hand, and tell whoever runs the server: its log says why."
             )
         )
 

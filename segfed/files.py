@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 PARTIAL = ".partial-"
 """How the folders begin in which files lie until they are whole."""
@@ -93,6 +99,21 @@ def write_json(path: Path, content: Any) -> None:
         ValueError: If a number is NaN or infinite, which JSON cannot hold; use ``None``.
     """
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_rows(path: Path, rows: Iterable[DataclassInstance], kind: type[Any]) -> None:
+    """Write records as CSV that appears whole or not at all, floats in full precision.
+
+    Args:
+        path: The file.
+        rows: The records; what is None becomes an empty cell.
+        kind: Their dataclass, whose fields are the columns.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    write_text(path, text.getvalue())
 
 
 def sha256_bytes(content: bytes) -> str:

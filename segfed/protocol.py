@@ -20,14 +20,14 @@ from segfed.files import sha256_bytes, sha256_json
 from segfed.rules import FederationRules, PrivacyRules, check_together
 from segfed.settings import Settings
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Raised whenever a relay and an agent of different versions would misunderstand each other."""
 
 SUPPORTED_VERSIONS = (PROTOCOL_VERSION,)
 """Versions of the agent's socket that this release speaks; the newest common one is used."""
 
 _FIRST_HEAD = "0" * 64
-_HEAD = re.compile(r"[0-9a-f]{64}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 SERVER_FOLDER_VARIABLE = "SEGFED_SERVER_FOLDER"
 """The folder of a federation's server, in the environment of the processes that it starts."""
@@ -111,7 +111,8 @@ class RoundRequest:
     verb: Verb
     weights: bytes
     """The global model, as safetensors, and for ``scaffold`` the site's correction with it; in a
-    stage of secure aggregation its request, as JSON."""
+    stage of secure aggregation its request, as JSON. Without the model, and so mostly empty, where
+    ``held_sha256`` names it."""
 
     ttl_seconds: float = field(default=math.inf, compare=False)
     """How long somebody waits for the reply; no part of the key."""
@@ -120,11 +121,15 @@ class RoundRequest:
     """Head of the server's own record, which the site notes; no part of the key. Empty where the
     server keeps none."""
 
+    held_sha256: str = ""
+    """In a request to train, the hash of the model that the site scored last, from which it shall
+    start; empty where the model comes in ``weights``."""
+
     @property
     def job_id(self) -> str:
         """Hash of the job's key."""
-        key = [self.manifest_sha256, self.round, self.verb, sha256_bytes(self.weights)]
-        return sha256_json(key)
+        content = [sha256_bytes(self.weights), self.held_sha256]
+        return sha256_json([self.manifest_sha256, self.round, self.verb, *content])
 
 
 @dataclass(frozen=True)
@@ -170,6 +175,7 @@ class AgentErrorCode(IntEnum):
     TRAINING_FAILED = 1009
     EGRESS_REFUSED = 1010
     INTERNAL = 1011
+    MODEL_NOT_HELD = 1012
     STAGE_REFUSED = 1020
     BUDGET_SPENT = 1030
 
@@ -186,6 +192,7 @@ _MEANINGS = {
     AgentErrorCode.TRAINING_FAILED: "training failed at the site",
     AgentErrorCode.EGRESS_REFUSED: "the reply held something that may not leave the site",
     AgentErrorCode.INTERNAL: "something unexpected failed at the site",
+    AgentErrorCode.MODEL_NOT_HELD: "the site no longer has the model that it scored",
     AgentErrorCode.STAGE_REFUSED: "the site refuses this step of secure aggregation",
     AgentErrorCode.BUDGET_SPENT: "the site's privacy budget is spent",
 }
@@ -221,9 +228,10 @@ class JobAnswer(Settings):
     audit_head: str = ""
 
 
-def is_head(value: object) -> TypeGuard[str]:
-    """Whether something from outside can be the head of a chain: 64 hexadecimal digits."""
-    return isinstance(value, str) and _HEAD.fullmatch(value) is not None
+def is_sha256(value: object) -> TypeGuard[str]:
+    """Whether something from outside can be a hash, as is the head of a chain: 64 lower-case
+    hexadecimal digits."""
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 def common_version(offered: Iterable[int]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
@@ -73,7 +73,7 @@ def validated(raw: Any, model: type[Model], *, source: str) -> Model:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        known = sorted(set(_known_keys(model)))
+        known = _known_keys(model)
         problems = "\n".join(f"  {_explain(item, known)}" for item in error.errors())
         count = error.error_count()
         raise ConfigError(
@@ -81,27 +81,52 @@ def validated(raw: Any, model: type[Model], *, source: str) -> Model:
         ) from error
 
 
+def toml_table(content: Mapping[str, Any]) -> str:
+    """The lines of a TOML table, whose values are those of JSON; what is None is left out."""
+    # As they are: JSON escapes rare characters as pairs, which TOML does not know.
+    texts = {k: json.dumps(v, ensure_ascii=False) for k, v in content.items() if v is not None}
+    return "".join(f"{key} = {text}\n" for key, text in texts.items())
+
+
 def _refuse_constant(name: str) -> NoReturn:
     """Python reads NaN and Infinity, which are no JSON."""
     raise ValueError(f"{name} is no number in JSON")
 
 
-def _explain(item: ErrorDetails, known: list[str]) -> str:
+def _explain(item: ErrorDetails, known: Mapping[str, list[str]]) -> str:
     """One line per problem: the dotted key, what is wrong, and the likely fix."""
     path = [str(part) for part in item["loc"]] or ["file"]
     key, name = ".".join(path), path[-1]
+    if item["type"] == "missing":
+        return f"{key}: is missing, and has no default"
     if item["type"] != "extra_forbidden":
-        found = "" if item["type"] in {"missing", "value_error"} else f" (found {item['input']!r})"
+        found = "" if item["type"] == "value_error" else f" (found {item['input']!r})"
         return f"{key}: {item['msg'].removeprefix('Value error, ')}{found}"
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else f"; known keys: {', '.join(known)}"
-    return f"{key}: unknown key{hint}"
+    return f"{key}: unknown key{_hint(name, '.'.join(path[:-1]), known)}"
 
 
-def _known_keys(model: type[BaseModel]) -> Iterator[str]:
-    """Names of a model's fields and of the models nested in it."""
+def _hint(name: str, table: str, known: Mapping[str, list[str]]) -> str:
+    """Where an unknown key of a table probably belongs, or what the table may hold."""
+    if homes := [other for other in known if name in known[other]]:
+        places = " or ".join(
+            f"into [{home}]" if home else "above the first [table]" for home in homes
+        )
+        return f"; it belongs {places}"
+    here = known.get(table) or sorted({key for keys in known.values() for key in keys})
+    if close := difflib.get_close_matches(name, here, n=1):
+        return f"; did you mean {close[0]!r}?"
+    for other, keys in known.items():
+        if close := difflib.get_close_matches(name, keys, n=1):
+            place = f"of [{other}]" if other else "above the first [table]"
+            return f"; did you mean {close[0]!r} {place}?"
+    return f"; known keys: {', '.join(here)}"
+
+
+def _known_keys(model: type[BaseModel], table: str = "") -> dict[str, list[str]]:
+    """Names of a model's fields by dotted table, those of nested models included."""
+    known = {table: sorted(model.model_fields)}
     for name, field in model.model_fields.items():
-        yield name
         for kind in (field.annotation, *get_args(field.annotation)):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from _known_keys(kind)
+                known |= _known_keys(kind, f"{table}.{name}".lstrip("."))
+    return known

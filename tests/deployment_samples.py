@@ -31,6 +31,7 @@ from segfed.protocol import (
     RoundRequest,
     StudyFolder,
 )
+from segfed.run_files import STATE_FILE, read_rounds, read_state
 from segfed.sites import load_site
 from tests.agent_samples import (
     bean_manifest,
@@ -43,6 +44,8 @@ from tests.agent_samples import (
 
 SITES = ("north", "southern")
 PATIENCE_SECONDS = 600.0
+RELAY = "multiprocessing.forkserver"
+"""In the command line of each relay, and of the process that they fork from."""
 SEGFED = (sys.executable, "-c", "from segfed.cli import main; main()", "federate")
 
 
@@ -243,8 +246,8 @@ def killed_in_round(
     """
 
     def kill() -> None:
-        before = set(processes("flwr-clientapp"))  # may still be on their way out
-        until(lambda: set(processes("flwr-clientapp")) - before)
+        before = set(processes(RELAY))  # may still be on their way out
+        until(lambda: set(processes(RELAY)) - before)
         max(processes(victim), key=psutil.Process.create_time).kill()
 
     return disturbed_in_round(federation, study, number=number, disturb=kill)
@@ -278,14 +281,10 @@ def final_weights(federation: Federation, study: Path) -> bytes:
     return (run_folder(federation, study).run / last).read_bytes()
 
 
-def rounds_done(federation: Federation, study: Path) -> list[RoundRecord]:
+def rounds_done(federation: Federation, study: Path) -> tuple[RoundRecord, ...]:
     """Rounds of a study that the server wrote down."""
-    state = run_folder(federation, study).run / "state.json"
-    if not state.exists():
-        return []
-    lines = (state.parent / "metrics.jsonl").read_text().splitlines()
-    done = json.loads(state.read_text())["rounds_done"]
-    return [RoundRecord.model_validate_json(line) for line in lines[:done]]
+    run = run_folder(federation, study).run
+    return read_rounds(run, read_state(run)) if (run / STATE_FILE).exists() else ()
 
 
 def processes(text: str) -> list[psutil.Process]:

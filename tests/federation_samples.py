@@ -17,6 +17,8 @@ from federation.grid import InProcessGrid
 from federation.messages import Weights
 from federation.simulation import run_federation
 from federation.strategy import CheckedRounds
+from segfed.agent.held_model import with_model
+from segfed.agent.refusal import RefusedError
 from segfed.protocol import (
     CORRECTION_PREFIX,
     AgentConnection,
@@ -59,11 +61,14 @@ class AddingAgent:
     step: float
     n_cases: int = 1
     requests: list[RoundRequest] = field(default_factory=list)
+    scored: bytes = b""
+    """The last model that it was shown; emptied, it needs the next one whole."""
 
     def answer(self, request: RoundRequest) -> RoundReply:
         self.requests.append(request)
-        weights = load(request.weights)
+        weights = load(self.whole(request).weights)
         if request.verb == "validate":
+            self.scored = request.weights
             return RoundReply(b"", 1, {"dice_x": float(weights["b.scale"]) / 10, "seconds": 0.5})
         trained = {
             name: np.asarray(value + np.float32(self.step))
@@ -72,6 +77,15 @@ class AddingAgent:
         }
         metrics = {"loss": self.step, "seconds": 1.0, "steps": 1.0}
         return RoundReply(save(trained), self.n_cases, metrics)
+
+    def whole(self, request: RoundRequest) -> RoundRequest:
+        """The request with the model that it may name by its hash."""
+        if not request.held_sha256:
+            return request
+        try:
+            return with_model(request, self.scored)
+        except RefusedError as error:
+            raise AgentError(error.code) from None
 
 
 @dataclass

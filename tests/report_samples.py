@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segfed.files import write_json, write_text
+from segfed.files import write_json, write_rows, write_text
 from segfed.protocol import FederationState, RoundRecord
 from segfed.sites import SiteSettings, add_case, create_site, load_site, load_task, submit_label
 from segfed.study.models import (
@@ -27,7 +27,6 @@ from segfed.study.records import (
     StudyModel,
     StudyRecord,
     TestCaseRecord,
-    write_rows,
     write_study,
 )
 from segfed.study.settings import Budget, EvaluationSettings, StudySettings

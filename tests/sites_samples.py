@@ -38,6 +38,9 @@ patch_voxels = [8, 8, 8]
 features = [4, 8]
 """
 
+SEGMENTS = [{"name": "skin", "idx": 1}, {"name": "core", "idx": 2}]
+"""The task's labels as 3D Slicer lists its segments."""
+
 
 def make_grid(*, shift_mm: float = 0.0) -> Grid:
     """Three different axis lengths and spacings, turned by 90 degrees: I runs to the back."""

@@ -12,6 +12,7 @@ from segfed.protocol import FederationJob, FederationState, RoundRecord
 from segfed.sites import Site, SiteSettings, add_case, create_site, load_site, submit_label
 from segfed.study.settings import Budget, StudySettings
 from segfed.volumes import Grid, Volume
+from tests.model_samples import publish_untrained
 
 SHAPE = (18, 14, 12)
 GRID = Grid(SHAPE, np.diag([4.0, 5.0, 6.0, 1.0]))
@@ -115,3 +116,30 @@ def pretend_federation(
     write_text(job.out / "state.json", state.model_dump_json())
     on_round(record)
     return state
+
+
+def approve(site: Site, *numbers: int) -> None:
+    """Submit a hand label for each of these cases of a site, as a reviewer approved it."""
+    for number in numbers:
+        submit_label(
+            site,
+            case_id=f"{site.name}-{number}",
+            label=block(2 + number),
+            origin="manual",
+            reader="manual-reader",
+            status="approved",
+        )
+
+
+def publish_start(site: Site, folder: Path, *, arm: str = "manual", seed: int = 0) -> str:
+    """Publish a model of other sites, from which a site's own training starts; returns its hash."""
+    return publish_untrained(
+        site,
+        folder,
+        seed=seed,
+        plan=PLAN,
+        arm=arm,
+        sites=("elsewhere",),
+        data=("real",),
+        train_images={"elsewhere": ("f" * 64,)},
+    )

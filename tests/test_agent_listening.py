@@ -28,7 +28,7 @@ def folder():
 def status_for(path):
     transport = httpx.HTTPTransport(uds=str(path))
     with httpx.Client(transport=transport, base_url="http://agent") as client:
-        return client.post("/v1/jobs", content=b"x" * 10_000_000).status_code
+        return client.post("/v2/jobs", content=b"x" * 10_000_000).status_code
 
 
 def test_a_user_who_may_not_call_is_sent_away_before_anything_is_read(folder, caplog):

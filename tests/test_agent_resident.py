@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
 from segfed.agent import AUDIT_FILE, read_audit
 from segfed.agent.resident import ResidentAgent
+from segfed.files import sha256_bytes
 from segfed.protocol import AgentError, AgentErrorCode
 from tests.agent_samples import (
     NOON,
@@ -115,6 +117,39 @@ def test_a_server_that_goes_on_repeats_a_job_and_takes_the_next_round(tmp_path):
 
     assert again == first
     assert following.n_cases == 2
+
+
+def by_hash(request):
+    """The same request, of a server that knows that the site has the model."""
+    return replace(request, weights=b"", held_sha256=sha256_bytes(request.weights))
+
+
+def test_a_model_that_was_scored_is_trained_by_its_hash_also_after_a_restart(tmp_path):
+    site, manifest = labelled_site(tmp_path), bean_manifest(tmp_path)
+    approve(site, manifest, key=make_owner(tmp_path))
+    make_resident(site).answer(job(manifest, "validate"))
+    request = job(manifest, round=2)
+
+    reply = make_resident(site).answer(by_hash(request))
+
+    # The very same job: a retry with the whole model is answered from store.
+    assert make_resident(site).answer(request) == reply
+    assert reply.n_cases == 2
+
+
+def test_a_model_that_is_gone_is_asked_for_and_costs_the_site_nothing(tmp_path):
+    site, manifest = labelled_site(tmp_path), bean_manifest(tmp_path)
+    approve(site, manifest, key=make_owner(tmp_path))
+    resident, request = make_resident(site), job(manifest, round=2)
+    resident.answer(job(manifest, "validate"))
+    shutil.rmtree(site.folder / "cache")
+
+    with pytest.raises(AgentError) as refused:
+        resident.answer(by_hash(request))
+
+    assert refused.value.code == AgentErrorCode.MODEL_NOT_HELD
+    assert read_audit(site.folder / AUDIT_FILE)[-1].kind == "error 1012"
+    assert resident.answer(request).n_cases == 2
 
 
 def test_a_round_that_the_study_lacks_does_not_hold_up_the_others(tmp_path):

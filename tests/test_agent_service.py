@@ -50,13 +50,13 @@ def client_of(path):
 
 
 def post(client, weights=b"global", **changes):
-    return client.post("/v1/jobs", params=QUERY | changes, content=weights)
+    return client.post("/v2/jobs", params=QUERY | changes, content=weights)
 
 
 def finished(client, job):
     """The job's state once it has ended."""
-    until(lambda: client.get(f"/v1/jobs/{job}").json()["state"] != "running")
-    return client.get(f"/v1/jobs/{job}").json()
+    until(lambda: client.get(f"/v2/jobs/{job}").json()["state"] != "running")
+    return client.get(f"/v2/jobs/{job}").json()
 
 
 def test_the_agent_answers_while_it_works(held):
@@ -65,8 +65,8 @@ def test_the_agent_answers_while_it_works(held):
     job = post(client).json()["job"]
 
     assert client.get("/").json() == {"protocol": list(SUPPORTED_VERSIONS), "busy": True}
-    assert client.get(f"/v1/jobs/{job}").json()["state"] == "running"
-    assert client.get(f"/v1/jobs/{job}/weights").status_code == 404
+    assert client.get(f"/v2/jobs/{job}").json()["state"] == "running"
+    assert client.get(f"/v2/jobs/{job}/weights").status_code == 404
     agent.go.set()
     until(lambda: not client.get("/").json()["busy"])
 
@@ -79,7 +79,7 @@ def test_stages_of_secure_aggregation_are_jobs(held, verb):
     job = post(client, b"{}", verb=verb).json()["job"]
 
     assert finished(client, job)["state"] == "done"
-    assert client.get(f"/v1/jobs/{job}/weights").content == b"trained {}"
+    assert client.get(f"/v2/jobs/{job}/weights").content == b"trained {}"
 
 
 def test_a_job_that_is_done_hands_out_its_reply_as_often_as_it_is_asked(held):
@@ -91,7 +91,7 @@ def test_a_job_that_is_done_hands_out_its_reply_as_often_as_it_is_asked(held):
 
     assert (state["state"], state["n_cases"], state["metrics"]) == ("done", 4, {"loss": 0.5})
     for _ in range(2):
-        assert client.get(f"/v1/jobs/{job}/weights").content == b"trained global"
+        assert client.get(f"/v2/jobs/{job}/weights").content == b"trained global"
 
 
 def test_a_job_that_is_posted_again_runs_once(held):
@@ -120,7 +120,7 @@ def test_a_job_goes_on_when_the_relay_is_gone(held):
 def test_a_relay_that_dies_while_it_posts_leaves_no_trace(held, caplog):
     agent, client, desk = held
     path = client._transport._pool._uds
-    head = f"POST /v1/jobs?manifest={'f' * 64}&round=1&verb=train HTTP/1.1\r\nHost: agent\r\n"
+    head = f"POST /v2/jobs?manifest={'f' * 64}&round=1&verb=train HTTP/1.1\r\nHost: agent\r\n"
     with socket.socket(socket.AF_UNIX) as dying:
         dying.connect(path)
         dying.sendall(f"{head}Content-Length: 99\r\n\r\nweig".encode())
@@ -133,7 +133,9 @@ def test_a_relay_that_dies_while_it_posts_leaves_no_trace(held, caplog):
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-@pytest.mark.parametrize("change", [{"round": "2"}, {"verb": "validate"}, {"weights": b"other"}])
+@pytest.mark.parametrize(
+    "change", [{"round": "2"}, {"verb": "validate"}, {"weights": b"other"}, {"held": "a" * 64}]
+)
 def test_another_job_waits_for_its_turn(held, change):
     agent, client, _ = held
     post(client)
@@ -147,8 +149,15 @@ def test_another_job_waits_for_its_turn(held, change):
 
 @pytest.mark.parametrize(
     "change",
-    [{"round": "-1"}, {"round": "1" * 5000}, {"round": "²"}, {"verb": "delete"}, {"manifest": "f"}],
-    ids=["negative", "endless", "superscript", "verb", "manifest"],
+    [
+        {"round": "-1"},
+        {"round": "1" * 5000},
+        {"round": "²"},
+        {"verb": "delete"},
+        {"manifest": "f"},
+        {"held": "../model"},
+    ],
+    ids=["negative", "endless", "superscript", "verb", "manifest", "held"],
 )
 def test_a_malformed_request_gets_a_code(held, change):
     _, client, desk = held
@@ -162,7 +171,7 @@ def test_a_malformed_request_gets_a_code(held, change):
 def test_a_job_nobody_posted_is_unknown(held):
     _, client, _ = held
 
-    assert client.get(f"/v1/jobs/{'0' * 64}").status_code == 404
+    assert client.get(f"/v2/jobs/{'0' * 64}").status_code == 404
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])

@@ -160,3 +160,12 @@ def test_help_does_not_wait_for_torch():
     code = "import sys; import segfed.cli.main; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_brackets_of_a_message_are_shown(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with console.err.capture() as captured:
+        console.show_warnings(["[plan] says nothing"])
+
+    assert "[plan] says nothing" in captured.get()
+    assert "pip install 'segfed[onnx]'" in " ".join(run("model", "export", "--help")[1].split())

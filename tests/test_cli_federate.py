@@ -14,9 +14,10 @@ from segfed.cli import console, main
 from segfed.cli.agent_process import socket_path
 from segfed.cli.federation_code import code_sha256
 from segfed.cli.main import app
-from segfed.errors import FederationError
+from segfed.errors import CaseError, ConfigError, FederationError
 from segfed.rules import PrivacyRules
 from segfed.sites import AgentSettings
+from segfed.sites.keyed_scans import KeyedScan, KeyedScans, write_keyed_scans
 from tests.agent_samples import bean_manifest, labelled_site, make_owner, trust
 
 
@@ -48,6 +49,26 @@ def test_signing_declares_the_installed_code(tmp_path):
     assert signed.manifest == manifest.model_copy(update={"bundle_sha256": code_sha256()})
     assert signed == sign(signed.manifest, key)
     assert signed.manifest.sha256 in text
+
+
+def test_a_study_that_tests_on_another_site_s_scan_is_not_signed(tmp_path):
+    (tmp_path / "manifest.json").write_text(bean_manifest(tmp_path).model_dump_json())
+    files = []
+    for name, split in (("north", "train"), ("south", "test")):
+        scan = KeyedScan(number=1, split=split, image="ab", marks=())
+        files.append(tmp_path / f"{name}.json")
+        keyed = KeyedScans(site=name, task="kidney_tumor", key_id="12", scans=(scan,))
+        write_keyed_scans(keyed, files[-1])
+    arguments = ["sign", tmp_path / "manifest.json", "--key", make_owner(tmp_path)]
+    arguments += ["--out", tmp_path / "signed.json"]
+
+    with pytest.raises(CaseError, match=r"north no\. 1 \(train\) is the same file as south no\. 1"):
+        CliRunner().invoke(
+            app,
+            ["federate", *map(str, arguments), "--marks", str(files[0]), "--marks", str(files[1])],
+            catch_exceptions=False,
+        )
+    assert not (tmp_path / "signed.json").exists()
 
 
 def test_a_hospital_sees_what_a_study_wants_before_it_decides(asked):
@@ -190,3 +211,12 @@ def test_a_simulation_of_one_site_is_refused(tmp_path):
 
     assert isinstance(done.exception, FederationError)
     assert "expected two or more" in str(done.exception)
+
+
+def test_a_folder_that_is_no_site_gets_neither_keys_nor_owners(tmp_path):
+    typo = tmp_path / "nroth"
+    for arguments in (["keys", typo], ["trust", typo, tmp_path / "owner.pub"]):
+        result = CliRunner().invoke(app, ["federate", *map(str, arguments)])
+
+        assert isinstance(result.exception, ConfigError)
+        assert not typo.exists()

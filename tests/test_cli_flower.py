@@ -70,7 +70,8 @@ def test_a_node_knows_its_server_its_key_and_its_agent(tmp_path):
         appio_port=7,
     )
 
-    options = dict(zip(command[1::2], command[2::2], strict=True))
+    assert command[3] == "flower-supernode"
+    options = dict(zip(command[4::2], command[5::2], strict=True))
     assert options["--superlink"] == "seg.example.org:443"
     assert options["--root-certificates"] == str(tmp_path / "ca.crt")
     assert options["--auth-supernode-private-key"] == str(tmp_path / "node.key")

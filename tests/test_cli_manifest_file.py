@@ -67,3 +67,8 @@ def test_a_complete_manifest_stays_as_it_is(tmp_path):
 def test_a_misspelt_key_is_explained(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'rounds'"):
         read_manifest(write(tmp_path, STUDY.replace("rounds = 3", "rouns = 3")))
+
+
+def test_the_file_of_a_study_on_one_machine_is_told_apart(tmp_path):
+    with pytest.raises(ConfigError, match=r"budget and sites belong to a study on one machine"):
+        read_manifest(write(tmp_path, 'name = "beans"\nsites = ["a"]\n[budget]\nrounds = 3\n'))

@@ -90,6 +90,15 @@ def test_a_trial_on_one_machine_gets_its_keys_made(tmp_path):
     assert (tmp_path / "north.pub").exists()
 
 
+def test_kits_of_server_and_site_are_told_apart(tmp_path):
+    server, north, _ = make_kits(tmp_path)
+
+    with pytest.raises(ConfigError, match=r"kit of site 'north', expected the server's"):
+        load_server_kit(north)
+    with pytest.raises(ConfigError, match=r"kit of the server, expected a site's"):
+        load_site_kit(server, site="north")
+
+
 def test_kits_say_where_the_server_is_and_until_when(tmp_path):
     now = datetime(2040, 1, 1, tzinfo=UTC)
     server, north, _ = make_kits(tmp_path, now=now, days=10, port=9443, public_port=443)

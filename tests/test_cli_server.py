@@ -6,10 +6,10 @@ import pytest
 
 from segfed.cli import flower, server
 from segfed.cli.kit import ServerKit
-from segfed.cli.provision import kit_toml
 from segfed.cli.server import online_sites, read_registry, register_sites
 from segfed.cli.supervisor import only_one
 from segfed.errors import FederationError
+from segfed.settings import toml_table
 
 
 class Superlink:
@@ -171,7 +171,7 @@ def test_who_is_there_is_unknown_while_no_server_answers(tmp_path):
 
 def test_a_second_server_leaves_the_first_one_as_it_is(tmp_path):
     fields = kit_of(tmp_path, north="a", south="b").model_dump(mode="json")
-    (tmp_path / "kit.toml").write_text(kit_toml(fields))
+    (tmp_path / "kit.toml").write_text(toml_table(fields))
     connection = server.flower_home(tmp_path) / "config.toml"
     connection.parent.mkdir()
     connection.write_text("of the first")

@@ -13,12 +13,11 @@ from segfed.agent import sign
 from segfed.cli import flower, submission
 from segfed.cli.federation_code import code_sha256
 from segfed.cli.main import app
-from segfed.cli.provision import kit_toml
 from segfed.cli.submission import current_progress, follow, submit
 from segfed.engine import read_weights
 from segfed.errors import FederationError
 from segfed.protocol import ServerJob, StudyFolder
-from segfed.settings import load_json
+from segfed.settings import load_json, toml_table
 from tests.agent_samples import bean_manifest, make_owner, owner_public_key, start_weights
 from tests.test_cli_progress import finish_rounds
 
@@ -36,7 +35,7 @@ def kit(tmp_path, owner, monkeypatch):
     folder.mkdir()
     owner_public_key(owner).rename(folder / "owner.pub")
     (folder / "kit.toml").write_text(
-        kit_toml(
+        toml_table(
             {
                 "federation": "trial",
                 "bind": "127.0.0.1",

@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 from segfed.cli.main import app
 from segfed.errors import TrainingError
 from segfed.study import current_model
-from tests.study_samples import make_site
-from tests.test_study_fine_tune import approve, publish_start
+from tests.study_samples import approve, make_site, publish_start
 
 
 def train(site, *options):

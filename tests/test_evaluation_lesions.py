@@ -116,3 +116,36 @@ def test_background_around_the_lesions_changes_nothing(seed):
     padded = [np.pad(mask, 5) for mask in (reference, predicted)]
 
     assert score(reference, predicted, rule=rule) == score(*padded, rule=rule)
+
+
+def test_lesions_that_touch_the_same_lesion_of_a_joining_structure_are_one():
+    reference = cubes((2, 2, 2), (30, 2, 2))
+    between = np.zeros(SHAPE, dtype=bool)
+    between[6:30, 2:6, 2:6] = True
+    rule = LesionRule(joined_by=("other",))
+
+    apart = score(reference, cubes((2, 2, 2)))
+    joined = score_lesions(
+        reference, cubes((2, 2, 2)), spacing_mm=ONE_MM, rule=rule, joining=[between]
+    )
+
+    # Apart: one found, one missed, (1 + 0) / 2. As one of 128 voxels, of which 64 are found:
+    # 2 · 64 / (128 + 64).
+    assert (apart.n_lesions, apart.dice) == (2, pytest.approx(1 / 2))
+    assert (joined.n_lesions, joined.dice) == (1, pytest.approx(2 / 3))
+
+
+def test_a_lesion_between_two_of_the_joining_structure_goes_with_the_first():
+    # Along the first axis: lesion, other, lesion, other, lesion.
+    reference = cubes((0, 2, 2), (8, 2, 2), (16, 2, 2))
+    others = cubes((4, 2, 2), (12, 2, 2))
+
+    found = score_lesions(
+        reference,
+        reference,
+        spacing_mm=ONE_MM,
+        rule=LesionRule(dilations=1, joined_by=("other",)),
+        joining=[others],
+    )
+
+    assert found.n_lesions == 2

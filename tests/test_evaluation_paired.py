@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from segfed.errors import CaseError
 from segfed.evaluation import Estimate, judge_non_inferiority, paired_differences, wilcoxon_holm
+from segfed.evaluation.paired import cases_for_verdict
 
 
 def estimate(mean: float, low: float | None, high: float | None, reason: str = "") -> Estimate:
-    return Estimate(mean, low, high, n=20, n_nan=0, reason=reason)
+    return Estimate(mean, low, high, n=80, n_nan=0, reason=reason, low_with_failures=low)
 
 
 def test_differences_are_new_minus_old():
@@ -42,12 +44,36 @@ def test_all_declared_structures_must_keep_the_margin():
     assert not both.is_non_inferior
     assert both.passes == {"kidney": True, "tumor": False}
     assert both.sentence.startswith("It is not shown")
-    assert "because of tumor" in both.sentence
-    assert "tumor -0.010 [-0.030, +0.010], 95% interval over 20 cases" in both.sentence
+    assert "by more than 0.02: tumor may lose more than 0.02 Dice (" in both.sentence
+    assert "tumor -0.010 [-0.030, +0.010], 95% interval over 80 cases" in both.sentence
 
 
 def test_a_lower_end_on_the_margin_does_not_pass():
     assert not judge_non_inferiority({"a": estimate(0, -0.02, 0.02)}, margin=0.02).is_non_inferior
+
+
+def test_few_cases_may_show_no_failure_by_chance():
+    # A failure loses 0.3: the margin is lost where 0.02 / 0.3 = 1 case in 15 fails, and
+    # (14 / 15)^66 = 0.0105, (14 / 15)^67 = 0.0098. At a margin of 0.05: (5 / 6)^26 = 0.0087.
+    # A margin above what failures can cost leaves only the fewest cases for an interval.
+    assert [cases_for_verdict(margin) for margin in (0.02, 0.05, 0.4)] == [67, 26, 8]
+
+    enough, few = (replace(estimate(0.0, -0.01, 0.01), n=n) for n in (67, 66))
+
+    assert judge_non_inferiority({"a": enough}, margin=0.02).is_non_inferior
+    refused = judge_non_inferiority({"a": few}, margin=0.02)
+    assert refused.reasons["a"].startswith("cannot be judged from 66 cases (in fewer than 67,")
+
+
+def test_a_verdict_that_two_more_failures_would_overturn_is_not_given():
+    lucky = replace(estimate(0.0, -0.01, 0.01), low_with_failures=-0.03)
+
+    verdict = judge_non_inferiority({"a": lucky}, margin=0.02)
+
+    assert not verdict.is_non_inferior
+    assert (
+        "a may lose more than 0.02 Dice if 2 more cases fail like the worst one" in verdict.sentence
+    )
 
 
 def test_without_an_interval_nothing_is_shown():

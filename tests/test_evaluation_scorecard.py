@@ -192,3 +192,17 @@ def test_cropping_to_the_structures_changes_nothing(seed):
     assert found["tumor", "added_path_length"] == added_path_length(*tumor)
     whole = score_lesions(reference > 0, predicted > 0, rule=LesionRule(), **limits)
     assert found["whole_tumor", "lesion_dice"] == pytest.approx(whole.dice)
+
+
+def test_brats2024_joins_lesions_of_a_tissue_that_touch_one_lesion_of_another():
+    # 3 · 3 · 3 voxels of 6 mm³ of SNFH on both sides of ET, of which one is predicted.
+    reference = np.zeros((21, 5, 5), dtype=np.uint8)
+    reference[1:4, 1:4, 1:4] = reference[17:20, 1:4, 1:4] = 2
+    reference[4:17, 1:4, 1:4] = 3
+    predicted = np.where(np.arange(21)[:, None, None] < 17, reference, 0).astype(np.uint8)
+
+    found = values(reference, predicted, "brats2024-gli")
+
+    # One lesion of 54 voxels, 27 of them found; SNFH is the last that is joined: ET stays one.
+    assert found["snfh", "lesion_dice"] == pytest.approx(2 * 27 / (54 + 27))
+    assert found["enhancing_tumor", "lesion_dice"] == 1

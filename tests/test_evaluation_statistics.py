@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from segfed.errors import CaseError
 from segfed.evaluation import (
-    MINIMUM_PAIRED,
     average_models,
-    new_models,
     new_sites,
     seed_spread,
     these_sites,
@@ -91,7 +89,7 @@ def test_an_interval_of_fewer_cases_than_hold_its_level_is_refused():
     values = sites(a=[0.1 * i for i in range(10)], b=[0.05 * i for i in range(13)])
 
     refused = these_sites(values, seed=0)
-    as_difference = these_sites(values, seed=0, minimum_cases=MINIMUM_PAIRED)
+    as_difference = these_sites(values, seed=0, minimum_cases=8)
 
     assert refused.mean == pytest.approx((0.45 + 0.3) / 2)
     assert refused.ci_low is None
@@ -105,9 +103,7 @@ def test_far_values_on_both_sides_get_the_wider_t_interval():
     # 2.093024. Resamples without the two far values are narrow, and studentized end nearer.
     small = [0.001 * i for i in range(-9, 10) if i]
 
-    estimate = these_sites(
-        sites(a=[-(0.2**0.5), 0.2**0.5, *small]), seed=0, minimum_cases=MINIMUM_PAIRED
-    )
+    estimate = these_sites(sites(a=[-(0.2**0.5), 0.2**0.5, *small]), seed=0, minimum_cases=8)
 
     assert estimate.ci_high == pytest.approx(2.093024 * 0.0324674, abs=1e-5)
     assert estimate.ci_low == pytest.approx(-2.093024 * 0.0324674, abs=1e-5)
@@ -205,42 +201,3 @@ def test_the_spread_between_seeds_is_that_of_their_means():
 
     assert seed_spread(by_seed) == pytest.approx(0.2 / math.sqrt(2))
     assert math.isnan(seed_spread({0: sites(a=[0.4])}))
-
-
-def test_new_models_add_the_variance_between_seeds():
-    # Seeds with means m - 0.02, m - 0.01, … m + 0.02: variance 0.00025, of their mean 0.00005.
-    # Cases 0.4, 0.5, 0.6 of one site: variance 0.01, of their mean 0.003333.
-    # SE √0.00338333 = 0.0581664. Satterthwaite:
-    # 0.00338333² / (0.00005² / 4 + 0.00333333² / 2) = 2.0602.
-    # t(2.0602 df, 97.5 %) lies between those of 2 df, 4.3027, and 3 df, 3.1824.
-    by_seed = {
-        seed: sites(a=[value + 0.01 * (seed - 2) for value in (0.4, 0.5, 0.6)]) for seed in range(5)
-    }
-
-    estimate = new_models(by_seed, minimum_cases=2)
-
-    assert estimate.mean == pytest.approx(0.5)
-    half = (estimate.ci_high - estimate.ci_low) / 2
-    assert 4.1 * 0.0581664 < half < 4.3027 * 0.0581664
-
-
-def test_new_models_are_refused_below_five_seeds():
-    estimate = new_models({seed: sites(a=[0.4, 0.6]) for seed in range(4)})
-
-    assert estimate.mean == pytest.approx(0.5)
-    assert estimate.ci_low is None
-    assert "4 seeds are too few" in estimate.reason
-    assert new_models({}).mean is None
-
-
-def test_new_models_without_any_difference_have_no_width():
-    estimate = new_models({seed: sites(a=[0.5, 0.5]) for seed in range(5)}, minimum_cases=2)
-
-    assert (estimate.ci_low, estimate.ci_high) == (0.5, 0.5)
-
-
-def test_new_models_need_two_cases_a_site():
-    estimate = new_models({seed: sites(a=[0.5]) for seed in range(5)})
-
-    assert estimate.ci_low is None
-    assert "only one case" in estimate.reason

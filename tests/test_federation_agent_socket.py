@@ -17,8 +17,9 @@ from starlette.routing import Route
 from federation import agent_socket
 from federation.agent_socket import SocketAgent
 from federation.client_app import app
-from federation.messages import request_message, write_arrays
-from segfed.protocol import AgentError, AgentErrorCode, RoundReply, RoundRequest
+from federation.messages import read_arrays, request_message, write_arrays
+from segfed.files import sha256_bytes
+from segfed.protocol import PROTOCOL_VERSION, AgentError, AgentErrorCode, RoundReply, RoundRequest
 from tests.federation_samples import AddingAgent, FailingAgent, arrays
 from tests.socket_samples import serving, short_folder
 
@@ -96,6 +97,17 @@ def test_weights_that_are_sent_in_pieces_arrive_whole(path):
     assert reply.weights == weights
 
 
+def test_a_model_s_hash_passes_through_the_socket_in_place_of_the_model(path):
+    agent = AddingAgent(1, scored=save(arrays(2.0)))
+    asked = RoundRequest("f" * 64, 1, "train", b"", 60, held_sha256=sha256_bytes(agent.scored))
+
+    with serving(agent, path):
+        reply = SocketAgent(path).answer(asked)
+
+    assert load(reply.weights)["b.scale"] == 3
+    assert agent.requests == [asked]
+
+
 def test_flower_s_app_finds_the_socket_in_the_node_s_configuration(path):
     message = request_message(
         "train", write_arrays(arrays()), manifest_sha256="f" * 64, round_number=1, node_id=5
@@ -105,7 +117,7 @@ def test_flower_s_app_finds_the_socket_in_the_node_s_configuration(path):
     with serving(AddingAgent(1), path):
         reply = app(message, context)
 
-    assert reply.content.array_records["arrays"]["b.scale"].numpy() == 1
+    assert read_arrays(reply.content.array_records["arrays"])["b.scale"] == 1
 
 
 def test_a_node_without_a_socket_answers_with_a_code():
@@ -213,7 +225,7 @@ def test_a_busy_agent_is_asked_again_when_it_is_free(path):
 @pytest.mark.parametrize(
     ("greeting", "code"),
     [
-        ({"protocol": [2, 3], "busy": False}, AgentErrorCode.PROTOCOL_MISMATCH),
+        ({"protocol": [1, PROTOCOL_VERSION + 1], "busy": False}, AgentErrorCode.PROTOCOL_MISMATCH),
         ({"protocol": [], "busy": False}, AgentErrorCode.PROTOCOL_MISMATCH),
     ],
 )

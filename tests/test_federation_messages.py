@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from safetensors.numpy import load, save
 
 from federation.messages import (
     content_bytes,
     error_message,
+    pack,
     read_arrays,
     read_audit_head,
     read_body,
@@ -21,6 +24,8 @@ from federation.messages import (
 )
 from segfed.protocol import PROTOCOL_VERSION, AgentError, AgentErrorCode, RoundReply
 from tests.federation_samples import arrays
+
+BFLOAT16 = safetensors.torch.save({"a.weight": torch.zeros(2, dtype=torch.bfloat16)})
 
 
 def a_request(verb="train"):
@@ -54,6 +59,8 @@ def test_a_request_arrives_as_it_was_sent():
         {"manifest-sha256": None},
         {"manifest-sha256": 3},
         {"server-round": "seven"},
+        {"held-sha256": "../model"},
+        {"held-sha256": 3},
     ],
     ids=str,
 )
@@ -64,9 +71,17 @@ def test_a_request_in_another_protocol_is_refused(wrong):
     assert refused.value.code == AgentErrorCode.PROTOCOL_MISMATCH
 
 
-def test_damaged_arrays_are_refused():
+@pytest.mark.parametrize(
+    "arrays_sent",
+    [
+        {"safetensors": Array("uint8", (2,), "numpy.ndarray", b"x")},
+        {"safetensors": Array("uint8", (2,), "another kind", b"x")},
+        {"a": Array(np.zeros(2, np.float32))},
+    ],
+)
+def test_damaged_arrays_are_refused(arrays_sent):
     message = with_config()
-    message.content["arrays"] = ArrayRecord({"a": Array("float32", (2,), "numpy.ndarray", b"x")})
+    message.content["arrays"] = ArrayRecord(arrays_sent)
 
     with pytest.raises(AgentError) as refused:
         read_request(message, "train")
@@ -101,10 +116,22 @@ def test_arrays_are_listed_by_name():
 
 
 def test_the_size_of_a_message_is_that_of_its_records():
-    # np.save puts a header of 128 bytes before 6 x 4 and 1 x 4 bytes; names have 8 and 7 letters.
+    # np.save puts a header of 128 bytes before the file; the name has 11 letters.
     record = write_arrays(arrays())
 
-    assert content_bytes(RecordDict({"arrays": record})) == 128 + 24 + 8 + 128 + 4 + 7
+    assert content_bytes(RecordDict({"arrays": record})) == 128 + len(save(arrays())) + 11
+
+
+def test_a_model_travels_as_one_array_and_none_as_no_array():
+    assert len(write_arrays(arrays())) == 1
+    assert not write_arrays({})
+    assert read_arrays(write_arrays({})) == {}
+
+
+@pytest.mark.parametrize("content", [b"no safetensors file", BFLOAT16])
+def test_a_file_that_numpy_cannot_read_is_refused(content):
+    with pytest.raises(ValueError, match="damaged"):
+        read_arrays(pack(content))
 
 
 def test_a_request_carries_how_long_its_sender_waits():

@@ -39,6 +39,7 @@ class StagedAgent(AddingAgent):
             raise AgentError(AgentErrorCode.INTERNAL)
         reply = self._stage(request) if request.verb in STAGES else super().answer(request)
         if request.verb == "train":
+            request = self.whole(request)
             trained, base = load(reply.weights), load(request.weights)
             update = clip({n: np.asarray(trained[n] - base[n]) for n in base}, norm=50.0)
             self.training = StoredTraining(

@@ -71,6 +71,8 @@ def test_a_run_that_was_cut_short_ends_like_an_unbroken_one(tmp_path):
     # Each round adds (3 x 1 + 1 x 5) / 4 = 2, and only rounds 2 and 3 were asked for again.
     assert load((tmp_path / "run" / "round_003.safetensors").read_bytes())["b.scale"] == 6
     assert {request.round for request in resumed["north"].requests} == {2, 3}
+    # The new process does not know who has the model.
+    assert resumed["north"].requests[0].held_sha256 == ""
     assert [record.round for record in records] == [1, 2, 3]
 
 

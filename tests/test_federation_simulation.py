@@ -54,10 +54,11 @@ def test_compressed_updates_take_fewer_bytes_of_the_real_messages(
     assert call(tmp_path, job.model_copy(update={"manifest": manifest})) == 0
 
     for line in capfd.readouterr().out.splitlines():
-        for site in RoundRecord.model_validate_json(line).sites.values():
-            # The model goes down twice, to be trained and to be validated.
-            ratio = site["bytes_up"] / (site["bytes_down"] / 2)
-            assert ratio == pytest.approx(share, abs=0.02)  # each array has a header
+        record = RoundRecord.model_validate_json(line)
+        for site in record.sites.values():
+            # In the first round the model goes down to be trained, too, and not only to be scored.
+            ratio = site["bytes_up"] / (site["bytes_down"] / (2 if record.round == 1 else 1))
+            assert ratio == pytest.approx(share, abs=0.03)  # each array is described
 
 
 def test_what_a_library_prints_goes_to_the_log_and_not_among_the_records(

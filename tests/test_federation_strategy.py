@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -13,12 +13,13 @@ from safetensors.numpy import load, save
 from federation.messages import read_arrays, write_arrays
 from federation.server_optimizer import GlobalModel
 from segfed.errors import FederationError
-from segfed.protocol import RoundReply
+from segfed.protocol import AgentErrorCode, RoundReply
 from tests.federation_samples import (
     AddingAgent,
     ChangedAgent,
     FailingAgent,
     arrays,
+    manifest,
     run,
     scripted_rounds,
 )
@@ -67,12 +68,62 @@ def test_a_record_holds_what_every_site_brought(tmp_path):
     assert first.dropped == {}
 
 
-def test_traffic_counts_the_model_down_twice_and_up_once(tmp_path):
+def test_the_model_goes_down_once_a_round_after_the_first_and_up_once(tmp_path):
     # The arrays take 299 bytes (see test_federation_messages); records around them a few hundred.
-    north = run(tmp_path, {"north": AddingAgent(1), "south": AddingAgent(1)})[0].sites["north"]
+    first, *later = run(tmp_path, {"north": AddingAgent(1), "south": AddingAgent(1)})
 
-    assert 2 * 299 < north["bytes_down"] < 2 * 299 + 400
-    assert 299 < north["bytes_up"] < 299 + 200
+    assert 2 * 299 < first.sites["north"]["bytes_down"] < 2 * 299 + 400
+    for record in later:
+        assert 299 < record.sites["north"]["bytes_down"] < 299 + 500
+    assert 299 < first.sites["north"]["bytes_up"] < 299 + 200
+
+
+@dataclass
+class ForgetfulAgent(AddingAgent):
+    """Has lost the model that it scored by the time it is to train."""
+
+    def answer(self, request):
+        if request.verb == "train":
+            self.scored = b""
+        return super().answer(request)
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold"])
+def test_a_site_that_lost_the_model_gets_it_whole_in_the_same_round(tmp_path, algorithm):
+    study = manifest(federation={"algorithm": algorithm})
+    finals = {}
+    for kind in (AddingAgent, ForgetfulAgent):
+        agents = {"north": AddingAgent(1, n_cases=3), "south": kind(5)}
+        (tmp_path / kind.__name__).mkdir()
+        records = run(tmp_path / kind.__name__, agents, study)
+        finals[kind] = final(tmp_path / kind.__name__)
+        held = [bool(r.held_sha256) for r in agents["south"].requests if r.verb == "train"]
+
+        assert [record.dropped for record in records] == [{}, {}, {}]
+        assert held == [False, *((True, False) if kind is ForgetfulAgent else (True,)) * 2]
+
+    assert finals[ForgetfulAgent] == finals[AddingAgent]
+
+
+def test_a_site_that_asks_for_a_model_that_it_got_is_dropped(tmp_path):
+    asking = FailingAgent(AgentErrorCode.MODEL_NOT_HELD)
+
+    records = run(tmp_path, {"north": AddingAgent(1), "south": AddingAgent(1), "west": asking})
+
+    assert "no longer has the model" in records[0].dropped["west"]
+    assert final(tmp_path) == 3
+
+
+def test_a_dead_site_does_not_hold_up_one_that_lost_the_model(tmp_path):
+    agents = {"a": AddingAgent(1), "b": ForgetfulAgent(1), "dead": AddingAgent(7)}
+    rounds, grid = scripted_rounds(tmp_path, agents, round_deadline_seconds=60)
+    grid.silent_until["dead"] = 1e9
+    model, _ = rounds.run(1, start())
+
+    model, record = rounds.run(2, model)
+
+    assert (value(model), record.seconds) == (2, 0)
+    assert record.dropped == {"dead": "train: no reply"}
 
 
 def test_a_site_that_sends_nan_is_dropped_for_that_round_and_named(tmp_path):

@@ -11,30 +11,11 @@ from fastapi import HTTPException
 from label_app.clicks import ClickHelper
 from label_app.proposals import Proposer
 from label_app.store import SiteDatastore
-from segfed.engine import Lineage, build_network, make_plan, write_bundle
-from segfed.study import publish
 from segfed.volumes import Volume, read_label, write_label
+from tests.model_samples import publish_untrained
 from tests.sites_samples import SHAPE, make_grid, make_site
 
 CLICKS = {"label": "core", "foreground": [[2, 2, 2]], "background": [[5, 4, 3]]}
-
-
-def publish_untrained(site, folder, *, click_label="core", seed=0, trained_on=()):
-    overrides = {"patch_voxels": [8, 8, 4]}
-    plan = make_plan(site.task, overrides).model_copy(update={"click_label": click_label})
-    lineage = Lineage(
-        study="local training",
-        arm="manual",
-        seed=seed,
-        sites=(site.name,),
-        data=("synthetic",),
-        train_images={site.name: trained_on},
-    )
-    state = build_network(plan, seed=seed).state_dict()
-    bundle = folder / f"{click_label}{seed}"
-    sha256 = write_bundle(bundle, plan=plan, state=state, lineage=lineage, card="")
-    publish(bundle, site)
-    return sha256
 
 
 @pytest.fixture
@@ -70,7 +51,7 @@ def stored(site, answer):
 
 def test_slicer_shows_it_as_a_model_for_clicks_once_it_is_published(site, helper, tmp_path):
     assert not helper.is_valid()
-    publish_untrained(site, tmp_path)
+    publish_untrained(site, tmp_path, click_label="core")
 
     assert helper.is_valid()
     info = helper.info()
@@ -78,7 +59,7 @@ def test_slicer_shows_it_as_a_model_for_clicks_once_it_is_published(site, helper
 
 
 def test_the_answer_holds_the_structure_alone_with_what_was_clicked(site, helper, tmp_path):
-    model_sha256 = publish_untrained(site, tmp_path)
+    model_sha256 = publish_untrained(site, tmp_path, click_label="core")
 
     label, answer = ask(helper)
 
@@ -91,7 +72,7 @@ def test_the_answer_holds_the_structure_alone_with_what_was_clicked(site, helper
 
 
 def test_a_further_click_changes_the_answer(site, helper, tmp_path):
-    publish_untrained(site, tmp_path)
+    publish_untrained(site, tmp_path, click_label="core")
 
     first, _ = ask(helper)
     second, _ = ask(helper, background=[[5, 4, 3], [2, 2, 2]], foreground=[[6, 5, 4]])
@@ -103,8 +84,8 @@ def test_a_further_click_changes_the_answer(site, helper, tmp_path):
 def test_the_other_structures_of_the_last_proposal_stay_in_what_is_recorded(
     site, store, helper, tmp_path
 ):
-    publish_untrained(site, tmp_path)
-    publish_untrained(site, tmp_path, click_label=None, seed=3)
+    publish_untrained(site, tmp_path, click_label="core")
+    publish_untrained(site, tmp_path, seed=3)
     store.open_case("case0")
     file, proposed = Proposer(store, device="cpu", ask=do_here)({"image": "case0"})
     Path(file).unlink()
@@ -118,7 +99,7 @@ def test_the_other_structures_of_the_last_proposal_stay_in_what_is_recorded(
 
 
 def test_a_label_that_began_with_clicks_is_an_assisted_one(site, store, helper, tmp_path):
-    model_sha256 = publish_untrained(site, tmp_path)
+    model_sha256 = publish_untrained(site, tmp_path, click_label="core")
     store.open_case("case0")
     _, answer = ask(helper)
     label = stored(site, answer).copy()
@@ -138,7 +119,7 @@ def test_a_label_that_began_with_clicks_is_an_assisted_one(site, store, helper, 
 
 @pytest.mark.parametrize("case_id", ["case0", "case2"])
 def test_a_case_to_be_drawn_by_hand_gets_no_help(site, helper, tmp_path, case_id):
-    publish_untrained(site, tmp_path)
+    publish_untrained(site, tmp_path, click_label="core")
     if case_id == "case0":  # case 2 is for testing
         site.ledger().assign("ann", "case0", "manual")
 
@@ -150,14 +131,16 @@ def test_a_case_to_be_drawn_by_hand_gets_no_help(site, helper, tmp_path, case_id
 
 
 def test_a_model_that_saw_the_case_does_not_help_with_it(site, helper, tmp_path):
-    publish_untrained(site, tmp_path, trained_on=(site.case("case0").image_sha256,))
+    publish_untrained(
+        site, tmp_path, click_label="core", trained_on=(site.case("case0").image_sha256,)
+    )
 
     with pytest.raises(HTTPException, match=r"422.*case0 is among the training images"):
         ask(helper)
 
 
 def test_clicks_on_another_segment_are_refused(site, helper, tmp_path):
-    publish_untrained(site, tmp_path)
+    publish_untrained(site, tmp_path, click_label="core")
 
     with pytest.raises(HTTPException, match=r"422.*'skin' is selected.*corrects 'core'"):
         ask(helper, label="skin")
@@ -165,7 +148,7 @@ def test_clicks_on_another_segment_are_refused(site, helper, tmp_path):
 
 
 def test_a_click_outside_the_image_is_refused_before_anything_is_computed(site, store, tmp_path):
-    publish_untrained(site, tmp_path)
+    publish_untrained(site, tmp_path, click_label="core")
     helper = ClickHelper(store, device="cpu", ask=lambda _: pytest.fail("it was computed"))
 
     with pytest.raises(HTTPException, match=r"422.*\[7, 0, 0\].*7 x 6 x 5"):

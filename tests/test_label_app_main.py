@@ -14,9 +14,8 @@ from monailabel.interfaces.utils.app import app_instance, clear_cache
 import label_app.main
 from label_app.reader import Reader, asking
 from segfed.volumes import write_label
+from tests.model_samples import publish_untrained
 from tests.sites_samples import make_label, make_site
-from tests.test_label_app_clicks import publish_untrained as publish_for_clicks
-from tests.test_label_app_proposals import publish_untrained as publish_for_proposals
 
 
 @pytest.fixture
@@ -48,8 +47,8 @@ def test_info_is_what_slicer_reads(app):
 
 
 def test_broken_models_are_left_out_and_keep_nobody_from_drawing(app, site, tmp_path, caplog):
-    publish_for_proposals(site, tmp_path)
-    publish_for_clicks(site, tmp_path)
+    publish_untrained(site, tmp_path)
+    publish_untrained(site, tmp_path, click_label="core")
     assert list(app.info()["models"]) == ["bean", "bean_clicks"]
     (proposing,) = (site.folder / "models" / "bean").glob("*/")
     shutil.rmtree(proposing)

@@ -10,26 +10,10 @@ from fastapi import HTTPException
 
 from label_app.proposals import Proposer
 from label_app.store import SiteDatastore
-from segfed.engine import Lineage, build_network, make_plan, write_bundle
-from segfed.study import publish
+from segfed.study import current_model
 from segfed.volumes import read_grid, read_label, write_label
+from tests.model_samples import publish_untrained
 from tests.sites_samples import make_grid, make_label, make_site
-
-
-def publish_untrained(site, folder, *, seed=0, trained_on=()):
-    plan = make_plan(site.task, {"patch_voxels": [8, 8, 4]})
-    lineage = Lineage(
-        study="warm-up",
-        arm="manual",
-        seed=seed,
-        sites=(site.name,),
-        data=("synthetic",),
-        train_images={site.name: trained_on},
-    )
-    state = build_network(plan, seed=seed).state_dict()
-    sha256 = write_bundle(folder / f"{seed}", plan=plan, state=state, lineage=lineage, card="")
-    publish(folder / f"{seed}", site)
-    return sha256
 
 
 @pytest.fixture
@@ -126,6 +110,16 @@ def test_a_missing_channel_is_named(site, proposer, tmp_path):
 
     with pytest.raises(HTTPException, match=r"422.*channel t1"):
         ask(proposer)
+
+
+def test_readers_learn_what_is_damaged_and_not_where_the_site_lies(site, proposer, tmp_path):
+    publish_untrained(site, tmp_path)
+    (current_model(site) / "models" / "model.safetensors").write_bytes(b"damaged")
+
+    with pytest.raises(HTTPException, match=r"422.*models/") as refused:
+        ask(proposer)
+
+    assert str(site.folder) not in refused.value.detail
 
 
 def test_the_answer_has_the_format_that_was_asked_for(site, proposer, tmp_path):

@@ -134,6 +134,17 @@ def test_only_known_host_names_are_answered(host):
     assert status("GET", "/info/", host=host) == 403
 
 
+def test_a_refusal_says_what_an_annotator_can_do():
+    with pytest.raises(HTTPException) as uploaded:
+        admit(scope("PUT", "/datastore/?image=mine"), public_names=())
+    with pytest.raises(HTTPException) as misnamed:
+        admit(scope("GET", "/info/", host="10.0.0.7:8000"), public_names=("labels.example",))
+
+    assert "Open a case with Next Sample" in uploaded.value.detail
+    assert "'10.0.0.7:8000'" in misnamed.value.detail
+    assert "just as it was given to you" in misnamed.value.detail
+
+
 def test_a_public_name_is_answered_beside_loopback():
     names = ("labels.hospital.example",)
 

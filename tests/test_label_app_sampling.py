@@ -9,8 +9,8 @@ from label_app.inference import uncertainty
 from label_app.sampling import LeastCertain, OldestFirst, RandomOrder
 from label_app.store import SiteDatastore
 from segfed.volumes import write_label
+from tests.model_samples import publish_untrained
 from tests.sites_samples import make_label, make_site
-from tests.test_label_app_proposals import publish_untrained
 
 
 class FixedScores:

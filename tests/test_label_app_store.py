@@ -107,14 +107,17 @@ def test_a_submission_that_nobody_asked_for_is_kept_and_flagged(site, store, upl
     assert (store.last_record("case0").status, store.list_images()) == ("flagged", [])
 
 
-def test_a_new_assignment_brings_a_case_back(site, store, upload):
-    site.ledger().assign("ann", "case0", "assisted")
+@pytest.mark.parametrize("before", ["manual", "assisted", None])
+def test_a_new_assignment_brings_a_case_back_without_the_label_before(site, store, upload, before):
+    if before is not None:
+        site.ledger().assign("ann", "case0", before)
     save(store, upload(make_label()))
-    assert store.get_unlabeled_images() == []
+    assert "case0" not in store.get_unlabeled_images()
 
-    site.ledger().assign("ann", "case0", "manual")
+    site.ledger().assign("ann", "case0", "assisted" if before != "assisted" else "manual")
 
     assert store.get_unlabeled_images() == ["case0"]
+    assert store.get_label_uri("case0", "final") == ""
 
 
 def test_a_label_after_a_proposal_is_recorded_with_it(site, store, upload):
@@ -152,7 +155,7 @@ def shifted(label: Volume) -> Volume:
     [
         (b"", "empty file"),
         (b"not an image", "Cannot read the submitted label"),
-        (shifted(make_label()), "another grid"),
+        (shifted(make_label()), "draw on the image that Next Sample opens"),
         (make_label(3), "segment named 'value 3'"),
     ],
 )

@@ -11,8 +11,8 @@ import torch
 
 from label_app.uncertainty import Uncertainties, mean_entropy
 from segfed.errors import CaseError
+from tests.model_samples import publish_untrained
 from tests.sites_samples import make_site
-from tests.test_label_app_proposals import publish_untrained
 
 
 def scores(foreground: float) -> torch.Tensor:

@@ -6,8 +6,9 @@ import math
 
 import pytest
 
+from segfed.files import write_rows
 from segfed.report.agreement import summarize_agreement
-from segfed.study.records import AGREEMENT_FILE, AgreementRow, read_agreement, write_rows
+from segfed.study.records import AGREEMENT_FILE, AgreementRow, read_agreement
 
 
 def row(site, case, dice, *, readers=("ann", "bob")):

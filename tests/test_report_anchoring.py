@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from segfed.files import write_rows
 from segfed.report.anchoring import anchoring_warning, summarize_anchoring
 from segfed.report.build import build_report
 from segfed.report.page import render_html
-from segfed.study.records import ANCHORING_FILE, AnchoringRow, write_rows
+from segfed.study.records import ANCHORING_FILE, AnchoringRow
 from tests.report_samples import write_run
 
 CASES = {"a": 4, "b": 4}

@@ -8,15 +8,16 @@ import math
 import pytest
 
 from segfed.errors import ConfigError
+from segfed.files import write_rows
 from segfed.report.build import build_report
 from segfed.report.terminal import summary_table
 from segfed.report.values import MEAN_OF_STRUCTURES
 from segfed.report.write import HTML_FILE, write_report
-from segfed.study.records import SCORES_FILE, ScoreRow, write_rows
+from segfed.study.records import SCORES_FILE, ScoreRow
 from tests.report_samples import STRUCTURES, write_run
 
 CASES = {"a": 2, "b": 4}
-ENOUGH = {"a": 4, "b": 4}
+ENOUGH = {"a": 33, "b": 34}
 """Cases for which intervals of differences are given."""
 LOCAL = {("a", "a"): 0.7, ("a", "b"): 0.3, ("b", "a"): 0.1, ("b", "b"): 0.5}
 SHARED = {"federated": {"a": 0.8, "b": 0.6}, "ensemble": {"a": 0.5, "b": 0.5}}

@@ -14,6 +14,8 @@ from segfed.study.records import SiteRecord
 from tests.report_samples import write_run
 
 CASES = {"a": 8, "b": 8}
+ENOUGH = {"a": 33, "b": 34}
+"""Below 67 cases no label arm is called as good as the other at a margin of 0.02."""
 
 
 def constant(values):
@@ -30,15 +32,15 @@ def constant(values):
 BASE = {"untrained": 0.05, "local": 0.6, "ensemble": 0.65, "federated": 0.8, "pooled": 0.82}
 
 
-def finding_of(tmp_path, values, **options):
+def finding_of(tmp_path, values, *, cases=CASES, **options):
     run = write_run(
-        tmp_path, dice=constant({"loss": 0.0} | values), cases=CASES, external={}, **options
+        tmp_path, dice=constant({"loss": 0.0} | values), cases=cases, external={}, **options
     )
     return build_report(run)["finding"]
 
 
 def test_equal_arms_are_no_worse(tmp_path):
-    finding = finding_of(tmp_path, BASE | {"loss": 0.001})
+    finding = finding_of(tmp_path, BASE | {"loss": 0.001}, cases=ENOUGH)
 
     assert finding["headline"].startswith(
         "AI-assisted labels trained as good a federated model as manual labels"
@@ -47,6 +49,13 @@ def test_equal_arms_are_no_worse(tmp_path):
     loss = f"{MINUS}0.001"
     expected = f"Assisted minus manual, federated: {loss} ({loss} to {loss}) Dice"
     assert finding["sentences"][0].startswith(expected)
+
+
+def test_few_cases_are_no_ground_for_a_verdict(tmp_path):
+    finding = finding_of(tmp_path, BASE | {"loss": 0.001})
+
+    assert finding["headline"].startswith("It is not shown")
+    assert "tumor cannot be judged from 16 cases (in fewer than 67," in finding["headline"]
 
 
 def test_a_loss_beyond_the_margin_is_not_hidden(tmp_path):
@@ -58,11 +67,15 @@ def test_a_loss_beyond_the_margin_is_not_hidden(tmp_path):
 
 def test_with_five_seeds_the_interval_is_that_for_newly_trained_models(tmp_path):
     finding = finding_of(
-        tmp_path, BASE | {"loss": 0.001}, regimes=("pooled",), seeds=(0, 1, 2, 3, 4)
+        tmp_path,
+        BASE | {"loss": 0.001},
+        cases=ENOUGH,
+        regimes=("pooled",),
+        seeds=(0, 1, 2, 3, 4),
     )
 
     assert finding["headline"].startswith("AI-assisted labels trained as good a pooled model")
-    expected = "95 % interval over 16 test cases of 2 sites and 5 training seeds."
+    expected = "95 % interval over 67 test cases of 2 sites and 5 training seeds."
     assert finding["sentences"][0].endswith(expected)
 
 

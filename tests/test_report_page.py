@@ -11,10 +11,12 @@ from itertools import pairwise
 import pytest
 
 from segfed.report.build import build_report
+from segfed.report.contribution import summarize_contributions
 from segfed.report.leakage import summarize_attacks
 from segfed.report.page import render_html
 from segfed.report.write import HTML_FILE, REPORT_FILE, write_report
 from segfed.study import ATTACKS_FILE
+from segfed.study.contribution import CONTRIBUTION_FILE
 from tests.report_samples import write_run
 
 CASES = {"a": 2, "b": 4}
@@ -70,6 +72,33 @@ def test_attacks_are_shown_where_somebody_attacked(run, report):
     assert "+0.50 (+0.30 to +0.70)" in with_attacks
     assert report["attacks"] is None
     assert "What the models give away" not in render_html(report)
+
+
+def test_contributions_are_shown_where_somebody_measured_them(run, report):
+    low = {"mean": -0.02, "low": -0.04, "high": 0.01}
+    site = {
+        "site": "a",
+        "own": low,
+        "others": low,
+        "shapley": {"mean": 0.3, "low": 0.2, "high": 0.4},
+    }
+    content = {
+        "study": "s", "arm": "manual", "seeds": [0], "n_orders": None, "n_bootstrap": 50,
+        "n_cases": {"a": 7}, "sites": [site], "groups": [{"sites": ["a"], "dice": 0.6}],
+    }  # fmt: skip
+    (run / CONTRIBUTION_FILE).write_text(json.dumps(content))
+    try:
+        contributions = summarize_contributions(run)
+    finally:
+        (run / CONTRIBUTION_FILE).unlink()
+
+    with_contributions = render_html({**report, "contributions": contributions})
+
+    assert "\N{MINUS SIGN}0.020 (\N{MINUS SIGN}0.040 to +0.010)" in with_contributions
+    assert "+0.300 (+0.200 to +0.400)" in with_contributions
+    assert contributions["groups"] == [{"sites": ["a"], "dice": 0.6}]
+    assert report["contributions"] is None
+    assert "What each site adds" not in render_html(report)
 
 
 class Outline(HTMLParser):

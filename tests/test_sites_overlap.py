@@ -10,7 +10,7 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from segfed.cli.main import app
-from segfed.errors import ConfigError
+from segfed.errors import CaseError, ConfigError
 from segfed.sites import Policy, SiteSettings, add_case, create_site, load_site
 from segfed.sites.keyed_scans import (
     keyed_scans,
@@ -20,7 +20,7 @@ from segfed.sites.keyed_scans import (
     require_sharing,
     write_keyed_scans,
 )
-from segfed.sites.overlap import same_scans
+from segfed.sites.overlap import require_separate, same_scans
 from segfed.volumes import Grid, Volume
 
 SHAPE = (40, 44, 36)
@@ -151,3 +151,17 @@ def test_on_the_command_line_two_sites_find_what_they_share(sites, tmp_path):
     assert "north no. 3" in listed.output
     assert "2 pairs among 5 scans of 2 site(s)" in listed.output
     assert [pair["kind"] for pair in json.loads(found.output)] == ["same file", "near"]
+
+
+def test_a_study_with_one_scan_in_testing_and_training_is_refused_by_line(tmp_path):
+    a = make_site(tmp_path, "a", [("train", scan(1)), ("train", scan(2))])
+    b = make_site(tmp_path, "b", [("train", scan(3)), ("test", scan(2))])
+    c = make_site(tmp_path, "c", [("train", scan(1))])
+    keyed = {site.name: keyed_scans(site, KEY) for site in (a, b, c)}
+
+    with pytest.raises(CaseError, match=r"a no\. 2 \(train\) is .* b no\. 2 \(test\)"):
+        require_separate([keyed["a"], keyed["b"]])
+    (twice,) = require_separate([keyed["a"], keyed["c"]])
+    assert "a no. 1 (train)" in twice
+    assert "c no. 1 (train)" in twice
+    assert require_separate([keyed["b"], keyed["c"]]) == []

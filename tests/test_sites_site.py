@@ -11,7 +11,7 @@ from tests.sites_samples import TASK_TOML, make_site, write_task
 SETTINGS = SiteSettings(
     name="north",
     task="kidney_tumor",
-    contact='Dr. "Ä" Müller <a@b>',
+    contact='Dr. "Ä" Müller 🏥 <a@b>',
     data="synthetic",
     external=True,
     policy=Policy(studies=("kidney-*", "pilot"), minimum_train_cases=5),
@@ -39,7 +39,7 @@ def test_creating_a_site_again_keeps_its_cases_and_another_one_is_refused(tmp_pa
     same = SiteSettings(name="north", task=str(tmp_path / "bean.toml"))
 
     assert create_site(site.folder, same).cases == site.cases
-    with pytest.raises(ConfigError, match="already holds site 'north'"):
+    with pytest.raises(ConfigError, match=r"already holds site 'north'.*name is 'north' there and"):
         create_site(site.folder, SiteSettings(name="south", task="kidney_tumor"))
 
 
@@ -69,5 +69,14 @@ def test_a_wrong_site_file_is_explained(tmp_path, text, message):
 
 
 def test_a_folder_without_a_site_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"No site file at .*site\.toml"):
+    with pytest.raises(ConfigError, match=r"holds no site\.toml.*segfed site init"):
         load_site(tmp_path)
+    with pytest.raises(ConfigError, match="There is no folder"):
+        load_site(tmp_path / "nowhere")
+
+
+def test_a_folder_of_sites_is_refused_with_their_paths(tmp_path):
+    folder = create_site(tmp_path / "sites" / "north", SETTINGS).folder
+
+    with pytest.raises(ConfigError, match=rf"one of the sites in it: {folder}\."):
+        load_site(tmp_path / "sites")

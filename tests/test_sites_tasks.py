@@ -106,7 +106,7 @@ def test_an_unknown_label_value_is_named_with_case_and_file(tmp_path):
         ('channels = ["t1"]', 'channels = ["t1", "t1"]', "different names"),
         ("features = [4, 8]", "feature = [4, 8]", "did you mean 'features'"),
         ('channels = ["t1"]', "channels = []", "channels: Tuple should have at least 1 item"),
-        ("[structures]\nbean = [1, 2]\ncore = [2]\n", "", "structures: Field required"),
+        ("[structures]\nbean = [1, 2]\ncore = [2]\n", "", "structures: is missing"),
         ("core = 2", "core = 0", "labels.core.*greater than or equal to 1"),
     ],
 )

@@ -11,42 +11,14 @@ import segfed.study.resumable
 from segfed.engine import Lineage, build_network, load_bundle, make_plan, write_bundle
 from segfed.errors import CaseError, ConfigError, TrainingError
 from segfed.sites import NewAssignment, Site, load_site, submit_label
-from segfed.study import current_model, publish, published_models
+from segfed.study import current_model, published_models
 from segfed.study.fine_tune import WORK_FOLDER, fine_tune
 from segfed.study.own_labels import Choice, labels_to_train_on
 from segfed.study.resumable import Budget
-from tests.study_samples import PLAN, block, make_site
+from tests.study_samples import PLAN, approve, block, make_site, publish_start
 
 CPU = torch.device("cpu")
 QUICK = Choice(budget=Budget(steps=2, seconds=None))
-
-
-def approve(site: Site, *numbers: int) -> None:
-    for number in numbers:
-        submit_label(
-            site,
-            case_id=f"{site.name}-{number}",
-            label=block(2 + number),
-            origin="manual",
-            reader="manual-reader",
-            status="approved",
-        )
-
-
-def publish_start(site: Site, folder, *, arm="manual", seed=0, seen=("f" * 64,)) -> str:
-    plan = make_plan(site.task, PLAN)
-    lineage = Lineage(
-        study="warm-up",
-        arm=arm,
-        seed=seed,
-        sites=("elsewhere",),
-        data=("real",),
-        train_images={"elsewhere": seen},
-    )
-    state = build_network(plan, seed=seed).state_dict()
-    sha256 = write_bundle(folder / f"{seed}", plan=plan, state=state, lineage=lineage, card="")
-    publish(folder / f"{seed}", site)
-    return sha256
 
 
 def run(site: Site, choice: Choice = QUICK, **options):
@@ -159,10 +131,10 @@ def test_labels_of_both_arms_make_a_mixed_model(site, tmp_path):
 
 def test_another_start_can_be_named(site, tmp_path):
     approve(site, 0)
-    other = publish_start(site, tmp_path, seed=1)
+    other, start = publish_start(site, tmp_path, seed=1), current_model(site)
     publish_start(site, tmp_path, seed=2)
 
-    assert run(site, start=tmp_path / "1").parent == other
+    assert run(site, start=start).parent == other
 
 
 def test_nothing_is_trained_on_labels_that_nobody_approved(site):

@@ -7,13 +7,13 @@ import math
 import pytest
 
 from segfed.errors import ConfigError
+from segfed.files import write_rows
 from segfed.study.records import (
     LabelRow,
     ScoreRow,
     read_labels,
     read_scores,
     read_study,
-    write_rows,
 )
 
 
@@ -53,6 +53,23 @@ def test_a_table_of_another_version_is_refused_with_its_columns(tmp_path):
 
     with pytest.raises(ConfigError, match=r"begins with the columns \['regime', 'value'\]"):
         read_scores(tmp_path / "scores.csv")
+
+
+@pytest.mark.parametrize(
+    ("cell", "damaged", "problem"),
+    [
+        (",0,", ",zero,", r"scores.csv, line 2: seed is 'zero'.*valid integer"),
+        (",True,", ",perhaps,", "external is 'perhaps'.*valid boolean"),
+        (",0.5\n", "\n", "value is None.*valid number"),
+    ],
+)
+def test_a_damaged_cell_is_named_with_its_line(tmp_path, cell, damaged, problem):
+    path = tmp_path / "scores.csv"
+    write_rows(path, [score(0.5)], ScoreRow)
+    path.write_text(path.read_text().replace(cell, damaged))
+
+    with pytest.raises(ConfigError, match=f"{problem}.*Run the study again"):
+        read_scores(path)
 
 
 def test_labels_of_a_run_from_before_some_columns_were_written_can_be_read(tmp_path):

@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from segfed.files import write_text
-from segfed.protocol import RoundRecord
+from segfed.protocol import FederationState, RoundRecord
+from segfed.run_files import METRICS_FILE, STATE_FILE
 from segfed.sites import load_site, submit_label
 from segfed.study.models import ModelId
 from segfed.study.records import read_scores, read_study
@@ -120,7 +121,11 @@ def test_a_federation_that_was_cut_short_has_only_its_other_rounds_to_go(parts, 
 
     def die(job, *, on_round):
         record = RoundRecord(round=1, loss=1.0, validation_dice=None, sites={}, seconds=1.0)
-        write_text(job.out / "metrics.jsonl", record.model_dump_json() + "\n{half a li")
+        write_text(job.out / METRICS_FILE, record.model_dump_json() + "\n")
+        state = FederationState(
+            manifest_sha256=job.manifest.sha256, rounds_done=1, best_round=1, finished=False
+        )
+        write_text(job.out / STATE_FILE, state.model_dump_json())
         on_round(record)
         raise KeyboardInterrupt
 

@@ -113,3 +113,8 @@ def test_every_problem_is_listed_at_once(study_file):
 
     with pytest.raises(ConfigError, match=r"has 3 problems:(.|\n)*nmae(.|\n)*budget.rounds|name"):
         load_study(study_file(text))
+
+
+def test_the_file_of_a_study_across_hospitals_is_told_apart(study_file):
+    with pytest.raises(ConfigError, match=r"study = 'kidney-2026'.*across hospitals.*\[budget\]"):
+        load_study(study_file('study = "kidney-2026"\nrounds = 3\n'))

@@ -43,7 +43,8 @@ from segfed.sites import (
     load_site,
 )
 from segfed.volumes import Grid, Volume
-from tests.integration.test_label_server import child_processes, publish_untrained
+from tests.integration.test_label_server import TINY_PLAN, child_processes
+from tests.model_samples import publish_untrained
 from tests.sites_samples import write_task
 from tests.tls_samples import make_certificate
 
@@ -181,8 +182,8 @@ def main() -> int:
         # More than anybody can read
         n_cases = int(seconds / max(wishes.think_seconds[0], LEAST_SECONDS_PER_CASE)) + 2
         site = make_soak_site(folder, readers=readers, n_cases=n_cases)
-        publish_untrained(site, folder / "bundle")
-        publish_untrained(site, folder / "clicks", click_label="core")
+        publish_untrained(site, folder / "bundle", plan=TINY_PLAN)
+        publish_untrained(site, folder / "clicks", click_label="core", plan=TINY_PLAN)
         notes = run(
             site, readers, folder=folder, seconds=seconds, think_seconds=wishes.think_seconds
         )

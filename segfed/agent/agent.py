@@ -17,6 +17,7 @@ from segfed.agent.compressing import compressed
 from segfed.agent.correction import split_correction
 from segfed.agent.departures import Departures
 from segfed.agent.egress import check_egress, rounded
+from segfed.agent.held_model import hold_model, whole_request
 from segfed.agent.jobs import (
     store_reply,
     stored_progress,
@@ -99,6 +100,7 @@ class Agent:
         plan = check_request(self._site, self._manifest, request)
         if request.verb in STAGES:
             return self._answer_stage(request)
+        request = whole_request(self._site.folder, request)
         if request.verb == "train":
             check_case_count(self._site, len(self._train_labels))
         stored = stored_reply(self._jobs, request)
@@ -113,6 +115,8 @@ class Agent:
         if stored is None:
             progress = self._progress_after(request)
             store_reply(self._jobs, request, reply, progress=progress, residue=residue)
+        if request.verb == "validate" and request.round < self._manifest.rounds:
+            hold_model(self._site.folder, request)
         if request.verb == "train":
             release_training(self._site, self._manifest, request)
         hidden = request.verb == "train" and self._manifest.privacy.secure_aggregation

@@ -11,7 +11,7 @@ from segfed.engine import LocalTrainer, PreparedCase
 from segfed.engine.private_training import PatientNoise, private_steps
 from segfed.errors import ConfigError
 from segfed.files import sha256_bytes
-from segfed.privacy import Charge, Limit, charge, release
+from segfed.privacy import Charge, Limit, charge, release, stated
 from segfed.protocol import AgentErrorCode, Manifest, RoundReply, RoundRequest
 from segfed.sites import LabelledCase, Site
 
@@ -94,7 +94,7 @@ def _charge(manifest: Manifest, request: RoundRequest) -> Charge:
         round=request.round,
         base_sha256=sha256_bytes(request.weights),
         unit=rules.unit,
-        noise_multiplier=_stated(rules.noise_multiplier),
+        noise_multiplier=stated(rules.noise_multiplier),
         sampling_rate=rules.sampling_rate,
         steps=rules.steps_of_round(manifest.steps_per_round),
     )
@@ -102,8 +102,8 @@ def _charge(manifest: Manifest, request: RoundRequest) -> Charge:
 
 def _noise(rules: DifferentialPrivacy) -> PatientNoise:
     return PatientNoise(
-        clip_norm=_stated(rules.clip_norm),
-        noise_multiplier=_stated(rules.noise_multiplier),
+        clip_norm=stated(rules.clip_norm),
+        noise_multiplier=stated(rules.noise_multiplier),
         sampling_rate=rules.sampling_rate,
     )
 
@@ -117,16 +117,6 @@ def _rules(manifest: Manifest) -> DifferentialPrivacy:
             "training with a budget. Train it without one."
         )
     return rules
-
-
-def _stated(value: float | None) -> float:
-    """A number that the policy has seen to be there."""
-    if value is None:
-        raise ConfigError(
-            "A number of differential_privacy is not stated, expected all of them in a manifest. "
-            "Sign the study anew."
-        )
-    return value
 
 
 def _check_delta(rules: DifferentialPrivacy, *, n_patients: int) -> None:

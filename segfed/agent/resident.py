@@ -10,6 +10,7 @@ from segfed.agent.agent import Agent
 from segfed.agent.approval import approved_manifest, recipient_of
 from segfed.agent.audit import Clock, utc_now
 from segfed.agent.departures import Departures
+from segfed.agent.held_model import whole_request
 from segfed.agent.policy import check_request
 from segfed.agent.rounds import take_round
 from segfed.agent.scorings import take_scoring
@@ -48,6 +49,7 @@ class ResidentAgent:
         try:
             site, manifest, agent = self._study(request.manifest_sha256)
             check_request(site, manifest, request)
+            request = whole_request(self._folder, request)
             if request.verb == "train":
                 take_round(self._folder, request)
             elif request.verb == "validate":

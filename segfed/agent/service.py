@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from segfed.protocol import (
+    PROTOCOL_VERSION,
     SUPPORTED_VERSIONS,
     AgentConnection,
     AgentError,
@@ -25,13 +26,14 @@ from segfed.protocol import (
     RoundReply,
     RoundRequest,
     Verb,
-    is_head,
+    is_sha256,
 )
 
 logger = logging.getLogger(__name__)
 
 _VERBS: dict[str, Verb] = {verb: verb for verb in get_args(Verb)}
 _UPLOAD_SECONDS = 300.0
+_JOBS = f"/v{PROTOCOL_VERSION}/jobs"
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,9 @@ class JobDesk:
 def create_app(desk: JobDesk, *, largest_message_bytes: int) -> Starlette:
     """The agent as an ASGI app.
 
-    ``GET /`` greets; ``POST /v1/jobs?manifest=…&round=…&verb=…&head=…``, whose body is safetensors,
-    begins a job; ``GET /v1/jobs/<id>`` asks after it; ``GET /v1/jobs/<id>/weights`` fetches its
-    weights.
+    ``GET /`` greets; ``POST /v2/jobs?manifest=…&round=…&verb=…&head=…&held=…``, whose body is
+    safetensors, begins a job; ``GET /v2/jobs/<id>`` asks after it; ``GET /v2/jobs/<id>/weights``
+    fetches its weights.
     A refusal holds a code and no text. Status 409: another job runs; 413: too large.
 
     Args:
@@ -162,9 +164,9 @@ def create_app(desk: JobDesk, *, largest_message_bytes: int) -> Starlette:
     return Starlette(
         routes=[
             Route("/", greet),
-            Route("/v1/jobs", post_job, methods=["POST"]),
-            Route("/v1/jobs/{job_id}", get_job),
-            Route("/v1/jobs/{job_id}/weights", get_weights),
+            Route(_JOBS, post_job, methods=["POST"]),
+            Route(f"{_JOBS}/{{job_id}}", get_job),
+            Route(f"{_JOBS}/{{job_id}}/weights", get_weights),
         ]
     )
 
@@ -177,10 +179,10 @@ def _read_query(request: Request) -> RoundRequest | None:
     # As many digits as any study has rounds: Python would read numbers of any length.
     if verb is None or not (number.isascii() and number.isdigit() and len(number) < 10):
         return None
-    head = query.get("head", "")
-    if len(manifest) != 64 or (head and not is_head(head)):
+    head, held = query.get("head", ""), query.get("held", "")
+    if len(manifest) != 64 or any(text and not is_sha256(text) for text in (head, held)):
         return None
-    return RoundRequest(manifest, int(number), verb, b"", server_head=head)
+    return RoundRequest(manifest, int(number), verb, b"", server_head=head, held_sha256=held)
 
 
 async def _read_body(request: Request, *, largest: int) -> bytes | None:

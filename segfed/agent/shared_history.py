@@ -32,8 +32,9 @@ def shared_history(entries: Sequence[AuditEntry], *, site: str, run_folder: Path
     """Check a site's audit log against the record of a run, in both directions.
 
     Every head that the server holds must be that of a message which the log has in the same round,
-    and every head that the log notes must be that of the record before that round. The heads are
-    not signed: a contradiction says that one of the two was changed, and not which.
+    and every head that the log notes must be that of the record before that round. The heads that
+    travel are not signed: a contradiction says that one of the two was changed, and not which. That
+    takes what both signed, see `segfed.agent.statements`.
 
     Args:
         entries: The site's log, whose own chain is whole.
@@ -45,7 +46,7 @@ def shared_history(entries: Sequence[AuditEntry], *, site: str, run_folder: Path
         FederationError: If the folder holds no record of a run.
         LedgerError: If the two contradict each other; names every round.
     """
-    state, records = _read_run(run_folder)
+    state, records = read_run(run_folder)
     of_run = [entry for entry in entries if entry.manifest_sha256 == state.manifest_sha256]
     problems = [*_lost_at_site(of_run, records, site), *_changed_at_server(of_run, records)]
     if problems:
@@ -85,7 +86,7 @@ def _changed_at_server(
             yield f"the record before round {number} had the head {head[:12]} when the site saw it"
 
 
-def _read_run(folder: Path) -> tuple[FederationState, tuple[RoundRecord, ...]]:
+def read_run(folder: Path) -> tuple[FederationState, tuple[RoundRecord, ...]]:
     """The state and the finished rounds of a run."""
     try:
         state = FederationState.model_validate_json((folder / "state.json").read_bytes())

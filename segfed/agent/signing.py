@@ -160,8 +160,9 @@ def _read_owner(path: Path) -> Ed25519PublicKey:
         key = load_pem_public_key(path.read_bytes())
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise ConfigError(
-            f"{path} cannot be read as a public key ({error}); expected Ed25519 in PEM. "
-            "Replace it, or remove it."
+            f"{path} cannot be read as a public key ({error}); expected Ed25519 in PEM. Give the "
+            "file that `openssl pkey -in owner.key -pubout -out owner.pub` makes of the owner's "
+            "key, which itself stays with the owner."
         ) from error
     if not isinstance(key, Ed25519PublicKey):
         raise ConfigError(

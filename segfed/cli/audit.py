@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from segfed.cli import console
 from segfed.errors import LedgerError
+from segfed.files import write_text
 from segfed.sites import load_site
 from segfed.sites.chain import GENESIS
+
+if TYPE_CHECKING:
+    from segfed.agent.statements import Statement
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -117,3 +122,71 @@ def verify(
             soft_wrap=True,
             highlight=False,
         )
+
+
+@app.command("sign")
+def sign(
+    folder: Annotated[
+        Path, typer.Argument(metavar="SITE|RUN", help="A site's folder, or the server's run.")
+    ],
+    key: Annotated[
+        Path,
+        typer.Option("--key", help="The site's node.key, or the private key of the study's owner."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="File to write, for the other side.")],
+    study: Annotated[
+        str, typer.Option("--study", help="Of a site: the manifest's hash, or its beginning.")
+    ] = "",
+) -> None:
+    """Sign what this side holds of a study's history, for the other side to keep as proof."""
+    from segfed.agent.audit import utc_now
+    from segfed.agent.statements import sign_statement
+
+    statement = _statement(folder, study, now=utc_now())
+    signed = sign_statement(statement, key)
+    write_text(out, signed.model_dump_json(indent=2) + "\n")
+    console.out.print(
+        f"Signed {len(statement.heads)} heads of study {statement.manifest_sha256[:12]}. Send "
+        f"{out} to the other side, which checks it with `segfed audit compare`.",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+@app.command("compare")
+def compare(
+    folder: Annotated[
+        Path, typer.Argument(metavar="SITE|RUN", help="A site's folder, or the server's run.")
+    ],
+    statement: Annotated[Path, typer.Argument(help="What the other side signed.")],
+    key: Annotated[
+        Path,
+        typer.Option("--key", help="Public key of the other side: owner.pub, or the node.pub."),
+    ],
+) -> None:
+    """Check what the other side signed of a study's history against this side's records."""
+    from segfed.agent.audit import utc_now
+    from segfed.agent.statements import compare_statements, read_statement
+
+    theirs = read_statement(statement, key)
+    mine = _statement(folder, theirs.manifest_sha256, now=utc_now())
+    n_rounds = compare_statements(mine, theirs)
+    console.out.print(
+        f"The {theirs.by} signed at {theirs.made_at:%Y-%m-%d %H:%M} UTC the same history of study "
+        f"{theirs.manifest_sha256[:12]} that {folder} holds: {n_rounds} rounds. Keep {statement} "
+        "and these records: together they prove it to others.",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _statement(folder: Path, study: str, *, now: datetime) -> Statement:
+    """What a site's folder or a run's holds of a study."""
+    from segfed.agent import AUDIT_FILE, read_audit
+    from segfed.agent.statements import server_statement, site_statement
+
+    if (folder / "state.json").exists():
+        return server_statement(folder, now=now)
+    site = load_site(folder)
+    entries = read_audit(site.folder / AUDIT_FILE)
+    return site_statement(entries, site=site.name, manifest_sha256=study, now=now)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -27,6 +30,15 @@ out = Console()
 
 err = Console(stderr=True)
 """Progress bars, log lines and errors, on stderr."""
+
+SiteFolder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
+"""The argument of commands about a site."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+"""The option of commands that a program may call."""
+
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
+"""The option of commands that compute."""
 
 MLflowStore = Annotated[
     str | None,
@@ -49,7 +61,7 @@ def print_json(content: Any) -> None:
 def show_warnings(warnings: Iterable[str]) -> None:
     """One line each, on stderr."""
     for warning in warnings:
-        err.print(f"[yellow]Warning:[/yellow] {warning}", highlight=False)
+        err.print(f"[yellow]Warning:[/yellow] {escape(warning)}", highlight=False)
 
 
 def configure_logging(*, verbose: bool, log_format: LogFormat = "text") -> None:
@@ -75,3 +87,11 @@ def progress_bars() -> Progress:
         TextColumn("[dim]{task.fields[note]}[/dim]"),
         console=err,
     )
+
+
+@contextmanager
+def counted(title: str, *, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar; yields what to call with the number done and the number in all."""
+    with progress_bars() as progress:
+        bar = progress.add_task(title, total=total, note="")
+        yield lambda done, n_all: progress.update(bar, completed=done, total=n_all)

@@ -23,7 +23,10 @@ def evaluate(
     ] = "generic",
     task: Annotated[
         str | None,
-        typer.Option("--task", help="Task whose structures the generic profile scores."),
+        typer.Option(
+            "--task",
+            help="Task whose structures the generic profile scores; default: each label value.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
@@ -64,12 +67,13 @@ def _table(summary: dict[str, Any]) -> Table:
     table = Table(
         "structure",
         "metric",
+        pad_edge=False,
         title=f"{summary['n_cases']} cases, profile {summary['profile']}",
         title_justify="left",
         box=None,
         header_style="bold",
     )
-    for heading in ("mean", "median", "n", "NaN", "infinite"):
+    for heading in ("mean", "median", "n", "NaN", "inf."):
         table.add_column(heading, justify="right")
     for structure, content in summary["structures"].items():
         for metric, found in content["metrics"].items():

@@ -16,30 +16,39 @@ from segfed.cli.manifest_file import read_manifest
 from segfed.cli.study_request import request_table
 from segfed.files import write_text
 from segfed.sites import load_site
+from segfed.sites.keyed_scans import read_keyed_scans
+from segfed.sites.overlap import require_separate
 
 app = typer.Typer(no_args_is_help=True, help="Studies across hospitals.")
 federate_site.register(app)
 federate_server.register(app)
 federate_simulate.register(app)
-_Folder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
 
 
-@app.command("sign")
+@app.command("sign", rich_help_panel="The owner of a study")
 def sign(
     manifest: Annotated[
         Path, typer.Argument(metavar="STUDY", help="The study: TOML, or a complete manifest.")
     ],
     key: Annotated[Path, typer.Option("--key", help="The owner's private key (Ed25519, PEM).")],
     out: Annotated[Path, typer.Option("--out", help="Where to write the signed manifest.")],
+    marks: Annotated[
+        list[Path] | None,
+        typer.Option("--marks", help="What `segfed site marks` wrote at a site; may be repeated."),
+    ] = None,
 ) -> None:
     """Sign a study, so that hospitals can tell whose it is.
 
     The manifest declares the hash of the federation's code as it is installed here, unless it
-    declares one already.
+    declares one already. With the marks of all sites a study is refused in which one site tests
+    on a scan that another has in another split.
     """
     from segfed.agent import sign as sign_manifest
 
     study = read_manifest(manifest)
+    if marks:
+        twice = require_separate([read_keyed_scans(path) for path in marks])
+        console.show_warnings([f"Counts twice: {phrase}" for phrase in twice])
     declared = study.bundle_sha256 or code_sha256()
     signed = sign_manifest(study.model_copy(update={"bundle_sha256": declared}), key)
     write_text(out, signed.model_dump_json(indent=2) + "\n")
@@ -51,9 +60,9 @@ def sign(
     )
 
 
-@app.command("approve")
+@app.command("approve", rich_help_panel="Each hospital")
 def approve(
-    folder: _Folder,
+    folder: console.SiteFolder,
     manifest: Annotated[
         Path, typer.Argument(metavar="MANIFEST", help="The signed manifest of the study.")
     ],
@@ -88,13 +97,13 @@ def approve(
     )
 
 
-@app.command("agent")
+@app.command("agent", rich_help_panel="Each hospital")
 def agent(
-    folder: _Folder,
+    folder: console.SiteFolder,
     socket: Annotated[
         Path | None, typer.Option("--socket", help="Path of the Unix socket for the relay.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")] = "auto",
+    device: console.Device = "auto",
 ) -> None:
     """Run the hospital's own agent: it trains for approved studies until you press Ctrl-C."""
     run_agent(folder, socket=socket, device=device)

@@ -17,7 +17,7 @@ from segfed.errors import FederationError
 from segfed.protocol import RoundRecord
 from segfed.settings import load_toml
 
-_Kit = Annotated[Path, typer.Argument(metavar="KIT", help="The server's kit.")]
+_Kit = Annotated[Path, typer.Argument(metavar="KIT", help="The server's kit, such as kits/server.")]
 
 
 def provision(
@@ -106,10 +106,7 @@ def submit(
     console.out.print(status_table(done, online=None))
 
 
-def status(
-    kit: _Kit,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def status(kit: _Kit, as_json: console.AsJson = False) -> None:
     """Show how the last submitted study goes; exit code 1 if it stopped before its end.
 
     A certificate that expires soon is announced on stderr.
@@ -138,4 +135,4 @@ def status(
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (provision, serve, submit, status):
-        app.command(command.__name__)(command)
+        app.command(command.__name__, rich_help_panel="The server's operator")(command)

@@ -28,7 +28,7 @@ def simulate(
             help="in-process: one site after the other; ray: side by side, on all cores or GPUs.",
         ),
     ] = "in-process",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")] = "auto",
+    device: console.Device = "auto",
     threads: Annotated[
         int | None,
         typer.Option(
@@ -87,4 +87,4 @@ def _start(manifest: Manifest, out: Path) -> Path:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("simulate")(simulate)
+    app.command("simulate", rich_help_panel="The owner of a study")(simulate)

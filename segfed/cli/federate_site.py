@@ -11,16 +11,14 @@ from segfed.cli import console
 from segfed.cli.kit import NODE_KEY, NODE_PUBLIC_KEY
 from segfed.cli.log_lines import say
 from segfed.files import sha256_file
+from segfed.sites import load_site
 
-_Site = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
 
-
-def keys(folder: _Site) -> None:
+def keys(folder: console.SiteFolder) -> None:
     """Make the site's key pair; the private key stays here, send the public one."""
     from segfed.cli.certificates import make_node_keys
 
-    public = folder / NODE_PUBLIC_KEY
-    folder.mkdir(parents=True, exist_ok=True)
+    public = load_site(folder).folder / NODE_PUBLIC_KEY
     make_node_keys(folder / NODE_KEY, public)
     console.out.print(
         f"Send {public} to the operator of the federation's server, and tell its hash by another "
@@ -31,7 +29,7 @@ def keys(folder: _Site) -> None:
 
 
 def trust(
-    folder: _Site,
+    folder: console.SiteFolder,
     key: Annotated[Path, typer.Argument(metavar="OWNER", help="The owner's public key.")],
     name: Annotated[
         str | None, typer.Option("--name", help="What to call the owner; default: the file's name.")
@@ -40,7 +38,7 @@ def trust(
     """Trust the owner of studies; each study still needs this site's approval."""
     from segfed.agent import trust as trust_owner
 
-    path = trust_owner(folder, key, name=name or key.stem)
+    path = trust_owner(load_site(folder).folder, key, name=name or key.stem)
     console.out.print(
         f"Studies signed with {path} can be approved here. The file's hash is {sha256_file(path)}: "
         "compare it with the owner by another way.",
@@ -50,12 +48,17 @@ def trust(
 
 
 def join(
-    kit: Annotated[Path, typer.Argument(metavar="KIT", help="The site's kit.")],
-    folder: _Site,
+    kit: Annotated[Path, typer.Argument(metavar="KIT", help="The site's kit, such as kits/north.")],
+    folder: console.SiteFolder,
     socket: Annotated[
-        Path | None, typer.Option("--socket", help="Unix socket between node and agent.")
+        Path | None,
+        typer.Option(
+            "--socket",
+            help="Unix socket between node and agent; default: as site.toml says, else in the "
+            "system's runtime folder.",
+        ),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")] = "auto",
+    device: console.Device = "auto",
 ) -> None:
     """Take part in a federation until Ctrl-C: keeps the site's agent and node running.
 
@@ -82,4 +85,4 @@ def node(
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (keys, trust, join, node):
-        app.command(command.__name__)(command)
+        app.command(command.__name__, rich_help_panel="Each hospital")(command)

@@ -117,7 +117,7 @@ def supernode_command(
         appio_port: For its own helpers, on the loopback interface.
     """
     return [
-        str(_PROGRAMS / "flower-supernode"),
+        *(sys.executable, "-P", str(code_folder() / "node.py"), "flower-supernode"),
         *("--root-certificates", str(authority)),
         *("--superlink", superlink),
         *("--auth-supernode-private-key", str(key)),

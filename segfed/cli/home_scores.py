@@ -19,14 +19,14 @@ _FILE = "home_scores.json"
 
 
 def score(
-    folder: Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")],
+    folder: console.SiteFolder,
     models: Annotated[
         list[Path], typer.Option("--model", help="Folder of a model's bundle; may be repeated.")
     ],
     out: Annotated[
         Path | None, typer.Option("--out", help=f"File to write; default: {_FILE} in the site.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")] = "auto",
+    device: console.Device = "auto",
 ) -> None:
     """Score models on this site's own test cases, and write the sums that may leave."""
     from segfed.engine import select_device
@@ -34,13 +34,12 @@ def score(
     from segfed.study.at_home import score_at_home
 
     site = load_site(folder)
-    with console.progress_bars() as progress:
-        bar = progress.add_task(f"score at {site.name}", total=len(site.split("test")), note="")
+    with console.counted(f"score at {site.name}", total=len(site.split("test"))) as on_case:
         scores = score_at_home(
             site,
             models,
             device=select_device(device),
-            on_case=lambda done, total: progress.update(bar, completed=done, total=total),
+            on_case=on_case,
         )
     path = out or folder / _FILE
     write_json(path, scores.model_dump(mode="json"))
@@ -66,13 +65,19 @@ def combine(
         list[str] | None,
         typer.Option("--structure", help="Declared structure; may be repeated; default: all."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for report.html and report.json.")
+    ] = None,
+    as_json: console.AsJson = False,
 ) -> None:
     """Compare label arms over hospitals, from what each of them scored at home."""
+    from segfed.report import HOME_HTML_FILE, write_home_report
     from segfed.study.at_home import judge_at_home, read_home_scores
 
     sites = [read_home_scores(path) for path in files]
     verdict = judge_at_home(sites, margin=margin, structures=structures or ())
+    if out:
+        write_home_report(out, sites, margin=margin, structures=structures or ())
     if as_json:
         console.print_json(
             {
@@ -87,6 +92,8 @@ def combine(
         highlight=False,
         soft_wrap=True,
     )
+    if out:
+        console.out.print(f"Report: {out / HOME_HTML_FILE}", highlight=False, soft_wrap=True)
 
 
 def _table(sites: list[HomeScores]) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
@@ -62,6 +62,16 @@ class ServerKit(Settings):
     sites: tuple[Name, ...]
     expires: AwareDatetime
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_the_server_s(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and "superlink" in raw:
+            raise ValueError(
+                f"this is the kit of site {raw.get('site')!r}, expected the server's. Give the "
+                "folder 'server' beside it; `segfed federate join` takes a site's kit"
+            )
+        return raw
+
 
 class SiteKit(Settings):
     """``kit.toml`` of a site."""
@@ -74,6 +84,16 @@ class SiteKit(Settings):
     expires: AwareDatetime
     """Of the server's certificate when the kit was made; the kit itself stays good, as the server
     renews that one without the sites."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_site_s(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and "bind" in raw:
+            raise ValueError(
+                "this is the kit of the server, expected a site's. Give the folder beside it that "
+                "has the site's name; `segfed federate serve` takes the server's kit"
+            )
+        return raw
 
 
 def load_server_kit(folder: Path) -> ServerKit:

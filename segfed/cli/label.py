@@ -16,7 +16,6 @@ from segfed.sites import load_site
 
 app = typer.Typer(no_args_is_help=True, help="Labels by experts, with or without a proposal.")
 app.add_typer(label_user.app, name="user")
-_Folder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
 _Reader = Annotated[
     str | None,
     typer.Option("--reader", help="Whose name the labels bear; default: you, as logged in here."),
@@ -25,10 +24,10 @@ _Reader = Annotated[
 
 @app.command("serve")
 def serve(
-    folder: _Folder,
+    folder: console.SiteFolder,
     port: Annotated[int, typer.Option("--port", help="Port on this machine.")] = 8000,
     reader: _Reader = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")] = "auto",
+    device: console.Device = "auto",
     host: Annotated[
         str, typer.Option("--host", help="Address of this machine; 0.0.0.0 for all of them.")
     ] = LOOPBACK,
@@ -69,7 +68,7 @@ def serve(
 
 @app.command("simulate")
 def simulate(
-    folder: _Folder,
+    folder: console.SiteFolder,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the reader's errors.")] = 0,
 ) -> None:
     """Let a simulated reader correct the proposals for a synthetic site's training cases."""

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from segfed.cli import console
+from segfed.protocol import Arm
 from segfed.sites import load_site
 from segfed.sites.export import export_labels
 from segfed.sites.review import Decision, review_label
 
-_Folder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
 _Cases = Annotated[list[str], typer.Argument(metavar="CASE…", help="One or more cases.")]
 _Reviewer = Annotated[
     str | None,
@@ -24,22 +23,11 @@ _Reviewer = Annotated[
 _Reader = Annotated[
     str | None, typer.Option("--reader", help="Whose label, where several readers have one.")
 ]
-
-
-class ArmOption(StrEnum):
-    """Which kind of label."""
-
-    MANUAL = "manual"
-    ASSISTED = "assisted"
-
-
-_Arm = Annotated[
-    ArmOption | None, typer.Option("--arm", help="Which arm's label, where there are both.")
-]
+_Arm = Annotated[Arm | None, typer.Option("--arm", help="Which arm's label, where there are both.")]
 
 
 def approve(
-    folder: _Folder,
+    folder: console.SiteFolder,
     cases: _Cases,
     reviewer: _Reviewer = None,
     reader: _Reader = None,
@@ -50,7 +38,7 @@ def approve(
 
 
 def reject(
-    folder: _Folder,
+    folder: console.SiteFolder,
     cases: _Cases,
     reviewer: _Reviewer = None,
     reader: _Reader = None,
@@ -61,7 +49,7 @@ def reject(
 
 
 def reopen(
-    folder: _Folder,
+    folder: console.SiteFolder,
     cases: _Cases,
     reviewer: _Reviewer = None,
     reader: _Reader = None,
@@ -72,9 +60,9 @@ def reopen(
 
 
 def history(
-    folder: _Folder,
+    folder: console.SiteFolder,
     case_id: Annotated[str, typer.Argument(metavar="CASE", help="The case.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Show every version of a case's labels, and what each cost its reader."""
     from segfed.study.history import case_history, version_json
@@ -91,7 +79,7 @@ def history(
 
 
 def export(
-    folder: _Folder,
+    folder: console.SiteFolder,
     out: Annotated[Path, typer.Option("--out", help="A new or empty folder.")],
     licence: Annotated[
         str, typer.Option("--licence", help="SPDX identifier of the labels' licence.")
@@ -148,7 +136,7 @@ def _review(
     *,
     reviewer: str | None,
     reader: str | None,
-    arm: ArmOption | None,
+    arm: Arm | None,
 ) -> None:
     """Decide about one label of each case, and say so line by line."""
     site = load_site(folder)
@@ -159,7 +147,7 @@ def _review(
             decision=decision,
             reviewer=reviewer or getpass.getuser(),
             reader=reader,
-            arm=arm.value if arm else None,
+            arm=arm,
         )
         console.out.print(
             f"{case_id}: {record.reader}'s {record.arm} label is {record.status} by "

@@ -236,11 +236,13 @@ def _wait_until_ready(server: RunningServer, *, timeout_seconds: float) -> None:
                     return
             time.sleep(0.1)
     code = server.process.poll()
-    state = "is still silent" if code is None else f"ended with code {code}"
+    state = f"said nothing for {timeout_seconds:g} seconds"
+    advice = "On a busy computer start it again once there is less to do"
+    if code is not None:
+        state, advice = f"ended with code {code} as it started", "Correct that and start it again"
     raise ServerError(
-        f"The label server at {server.url} {state} after {timeout_seconds:g} seconds or less; "
-        f"expected an answer from {info}. {server.last_words()}. Correct that and "
-        "start it again."
+        f"The label server at {server.url} {state}; expected an answer from {info}. "
+        f"{server.last_words()}. {advice}."
     )
 
 

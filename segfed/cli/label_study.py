@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,30 +11,21 @@ from rich.table import Table
 
 from segfed.cli import console
 from segfed.sites import Site, load_site
-from segfed.sites.reader_study import assign_study
-
-_Folder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
-
-
-class DesignOption(StrEnum):
-    """How the label strategies are compared."""
-
-    PARALLEL = "parallel"
-    CROSSOVER = "crossover"
+from segfed.sites.reader_study import Design, assign_study
 
 
 def assign(
-    folder: _Folder,
+    folder: console.SiteFolder,
     readers: Annotated[
         str, typer.Option("--readers", help="Names of the readers, as they log in: ann,bob.")
     ],
     seed: Annotated[int, typer.Option("--seed", help="Of the draw; the same gives the same.")],
     design: Annotated[
-        DesignOption,
+        Design,
         typer.Option(
             "--design", help="Each training case in one arm, or in both with a washout between."
         ),
-    ] = DesignOption.PARALLEL,
+    ] = "parallel",
     washout_days: Annotated[
         float,
         typer.Option("--washout-days", help="Crossover: days between the readings of a case."),
@@ -55,7 +44,7 @@ def assign(
     made = assign_study(
         site,
         readers=[name.strip() for name in readers.split(",")],
-        design=design.value,
+        design=design,
         seed=seed,
         washout_days=washout_days,
         double_read_test=double_read_test,
@@ -75,10 +64,7 @@ def assign(
         )
 
 
-def status(
-    folder: _Folder,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def status(folder: console.SiteFolder, as_json: console.AsJson = False) -> None:
     """Count a site's labels, its readers' progress, and how well they agree; name broken models."""
     from segfed.study import click_model_name, model_fault
     from segfed.study.agreement import reader_agreement, summarize_agreement

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,7 +22,6 @@ from segfed.sites import (
 )
 
 app = typer.Typer(no_args_is_help=True, help="Who may log in at a site's label server.")
-_Folder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
 _Person = Annotated[str, typer.Argument(metavar="NAME", help="Name of the account.")]
 _FromStdin = Annotated[
     bool,
@@ -33,7 +31,7 @@ _FromStdin = Annotated[
 
 @app.command("add")
 def add(
-    folder: _Folder,
+    folder: console.SiteFolder,
     name: _Person,
     role: Annotated[Role, typer.Option("--role", help="What they may do.")] = "annotator",
     from_stdin: _FromStdin = False,
@@ -51,7 +49,7 @@ def add(
 
 
 @app.command("password")
-def password(folder: _Folder, name: _Person, from_stdin: _FromStdin = False) -> None:
+def password(folder: console.SiteFolder, name: _Person, from_stdin: _FromStdin = False) -> None:
     """Give an account another password; its logins end at once."""
     load_site(folder)
     set_password(folder, name=name, password=_password(from_stdin=from_stdin))
@@ -60,7 +58,7 @@ def password(folder: _Folder, name: _Person, from_stdin: _FromStdin = False) -> 
 
 @app.command("role")
 def role(
-    folder: _Folder,
+    folder: console.SiteFolder,
     name: _Person,
     to: Annotated[Role, typer.Argument(metavar="ROLE", help="What they may do from now on.")],
 ) -> None:
@@ -71,7 +69,7 @@ def role(
 
 
 @app.command("remove")
-def remove(folder: _Folder, name: _Person) -> None:
+def remove(folder: console.SiteFolder, name: _Person) -> None:
     """Remove an account; its logins end at once, its labels stay."""
     load_site(folder)
     remove_account(folder, name)
@@ -79,10 +77,7 @@ def remove(folder: _Folder, name: _Person) -> None:
 
 
 @app.command("list")
-def list_(
-    folder: _Folder,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def list_(folder: console.SiteFolder, as_json: console.AsJson = False) -> None:
     """List the accounts of a site."""
     load_site(folder)
     accounts = read_accounts(folder).values()

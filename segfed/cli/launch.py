@@ -14,6 +14,7 @@ from segfed.cli.processes import die_with_parent
 from segfed.errors import FederationError
 from segfed.files import write_text
 from segfed.protocol import FederationJob, FederationState, RoundRecord
+from segfed.run_files import read_state
 
 
 def launch_federation(
@@ -56,7 +57,7 @@ def launch_federation(
             raise
     if process.returncode != 0:
         raise FederationError(_failure(process.returncode, log_path))
-    return FederationState.model_validate_json((job.out / "state.json").read_bytes())
+    return read_state(job.out)
 
 
 def _environment(inherited: Mapping[str, str], *, threads: int | None) -> dict[str, str]:

@@ -12,6 +12,9 @@ from segfed.protocol import Manifest
 from segfed.settings import load_json, load_toml
 from segfed.sites import load_task
 
+_ONE_MACHINE = {"regimes", "sites", "budget"}
+"""Keys that only the file of a study on one machine has."""
+
 
 class StudyFile(Manifest):
     """A manifest as a person writes it, in TOML."""
@@ -23,12 +26,13 @@ class StudyFile(Manifest):
     @classmethod
     def _no_regimes(cls, raw: Any) -> Any:
         """Say why, where somebody hands over the file of a study on one machine."""
-        if isinstance(raw, dict) and "regimes" in raw:
+        if isinstance(raw, dict) and (found := sorted(_ONE_MACHINE & raw.keys())):
             raise ValueError(
-                f"regimes {raw['regimes']} are of a study on one machine: across hospitals a "
-                "study trains one federated model, and pooled training, which would bring their "
-                "images together, is refused. Remove regimes, sites and external_sites, and name "
-                "one arm and one seed"
+                f"{' and '.join(found)} belong to a study on one machine (segfed study run): "
+                "across hospitals a study trains one federated model, and pooled training, which "
+                "would bring their images together, is refused. Remove regimes, sites and "
+                "external_sites, write study instead of name, name one arm and one seed, and put "
+                "rounds and steps_per_round above the first table instead of into [budget]"
             )
         return raw
 

@@ -19,10 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="Published models: what a site's la
 
 
 @app.command("list")
-def list_(
-    folder: Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def list_(folder: console.SiteFolder, as_json: console.AsJson = False) -> None:
     """List the models published at a site; arrows mark those that the label server uses."""
     from segfed.study import current_model, published_models
 
@@ -59,7 +56,7 @@ def list_(
 @app.command("publish")
 def publish(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a finished study.")],
-    folder: Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")],
+    folder: console.SiteFolder,
 ) -> None:
     """Put a study's global model where the site's label server loads it."""
     from segfed.study import publish_run
@@ -79,7 +76,7 @@ def export(
         bool, typer.Option("--pt2", help=f"Add {PROGRAM_FILE}, which PyTorch runs without segfed.")
     ] = False,
     onnx: Annotated[
-        bool, typer.Option("--onnx", help=f"Add {ONNX_FILE}; needs `pip install 'segfed[onnx]'`.")
+        bool, typer.Option("--onnx", help=f"Add {ONNX_FILE}; needs `pip install 'segfed\\[onnx]'`.")
     ] = False,
 ) -> None:
     """Write a study's global model as a MONAI bundle, for `segfed predict` and others."""

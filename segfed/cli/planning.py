@@ -13,6 +13,7 @@ from rich.table import Table
 from segfed.cli import console
 from segfed.files import write_text
 from segfed.protocol import Arm
+from segfed.settings import toml_table
 from segfed.sites import (
     Fingerprint,
     Task,
@@ -30,7 +31,7 @@ _FILE = "fingerprint.json"
 
 
 def fingerprint(
-    folder: Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")],
+    folder: console.SiteFolder,
     out: Annotated[
         Path | None, typer.Option("--out", help=f"File to write; default: {_FILE} in the site.")
     ] = None,
@@ -42,13 +43,13 @@ def fingerprint(
 ) -> None:
     """Measure the training cases, in counts that say nothing about a single one."""
     site = load_site(folder)
-    with console.progress_bars() as progress:
-        bar = progress.add_task(f"fingerprint {site.name}", total=len(site.split("train")), note="")
+    n_cases = len(site.split("train"))
+    with console.counted(f"fingerprint {site.name}", total=n_cases) as on_case:
         measured = fingerprint_site(
             site,
             arm=arm,
             workers=workers,
-            on_case=lambda done, total: progress.update(bar, completed=done, total=total),
+            on_case=on_case,
         )
     path = out or folder / _FILE
     write_fingerprint(measured, path)
@@ -120,11 +121,10 @@ def _as_toml(
     """The plan as a task file holds it, with what it was made from."""
     origin = "".join(f"#   {s.site}: {s.n_cases} cases, {s.sha256[:12]}\n" for s in sites)
     window = "" if made.window_hu is None else f"window_hu = {json.dumps(made.window_hu)}\n\n"
-    keys = "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
     return (
         f"# Made from the fingerprints of\n{origin}"
         f"# Goes into the file of task {task.name}; a study file takes the [plan] table only.\n"
-        f"{window}[plan]\n{keys}"
+        f"{window}[plan]\n{toml_table(table)}"
     )
 
 

@@ -22,13 +22,13 @@ def predict(
         ),
     ],
     model: Annotated[
-        Path, typer.Option("--model", help="Model folder, as `segfed model` writes it.")
+        Path, typer.Option("--model", help="Model folder, as `segfed model export` writes it.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the labels: <case>.nii.gz.")],
     task: Annotated[
         str | None, typer.Option("--task", help="Task file, where the model's is not built in.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")] = "auto",
+    device: console.Device = "auto",
     mirror: Annotated[
         bool, typer.Option("--mirror", help="Also predict mirrored, and average: slower.")
     ] = False,

@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from segfed.protocol import FederationState, RoundRecord, ServerJob, StudyFolder
+from segfed.protocol import RoundRecord, ServerJob, StudyFolder
+from segfed.run_files import STATE_FILE, read_rounds, read_state
 from segfed.settings import load_json
 
 RunState = Literal["not submitted", "starting", "running", "stopped", "finished"]
@@ -58,13 +59,12 @@ def read_progress(folder: StudyFolder) -> StudyProgress:
     job = load_json(folder.job, ServerJob, kind="submitted study")
     # Looked at first: what runs now may be done a moment later, but not the other way round.
     runs = is_locked(folder.lock)
-    path = folder.run / "state.json"
-    state = load_json(path, FederationState, kind="run's state") if path.exists() else None
+    state = read_state(folder.run) if (folder.run / STATE_FILE).exists() else None
     return StudyProgress(
         study=job.manifest.study,
         state=_run_state(folder, runs=runs, finished=state is not None and state.finished),
         rounds=job.manifest.rounds,
-        records=_read_records(folder, n_done=state.rounds_done if state else 0),
+        records=read_rounds(folder.run, state) if state else (),
         sites=job.sites,
         answered=None if job.manifest.privacy.secure_aggregation else _answered(folder),
         best_round=state.best_round if state else None,
@@ -111,11 +111,3 @@ def _answered(folder: StudyFolder) -> tuple[str, ...]:
 def _read(path: Path) -> str:
     """A file's text; empty where there is none."""
     return path.read_text(encoding="utf-8").strip() if path.exists() else ""
-
-
-def _read_records(folder: StudyFolder, *, n_done: int) -> tuple[RoundRecord, ...]:
-    """The records of finished rounds; a line more may be there while the server writes."""
-    if not n_done:
-        return ()
-    lines = (folder.run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return tuple(RoundRecord.model_validate_json(line) for line in lines[:n_done])

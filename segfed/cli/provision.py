@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,6 +25,7 @@ from segfed.cli.kit import (
     SiteKit,
 )
 from segfed.files import write_bytes, write_text
+from segfed.settings import toml_table
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1")
 
@@ -101,7 +101,7 @@ def _make_server_kit(
     )
     for site, content in public_keys.items():
         write_bytes(folder / "nodes" / f"{site}.pub", content)
-    write_text(folder / KIT_FILE, kit_toml(kit.model_dump(mode="json")))
+    write_text(folder / KIT_FILE, toml_table(kit.model_dump(mode="json")))
     for name, text in kit_files.server_files(kit).items():
         write_text(folder / name, text)
     return folder
@@ -124,12 +124,7 @@ def _make_site_kit(
         expires=expires,
     )
     write_authority(folder, authority)
-    write_text(folder / KIT_FILE, kit_toml(kit.model_dump(mode="json")))
+    write_text(folder / KIT_FILE, toml_table(kit.model_dump(mode="json")))
     for name, text in kit_files.site_files(kit).items():
         write_text(folder / name, text)
     return folder
-
-
-def kit_toml(content: Mapping[str, object]) -> str:
-    """A kit as TOML, whose strings, numbers and lists are those of JSON."""
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in content.items())

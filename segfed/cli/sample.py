@@ -35,7 +35,12 @@ def sample(
     ] = None,
     spacing_mm: Annotated[
         float | None,
-        typer.Option("--spacing-mm", help="Thin finer axes to this voxel spacing, in mm."),
+        typer.Option(
+            "--spacing-mm",
+            min=0.5,
+            help="Voxel spacing in mm; default: 5 for CT, 4 for MR. With --from-labels, finer axes "
+            "are thinned to it; default: as they are.",
+        ),
     ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="With --from-labels: cases a site.")
@@ -46,12 +51,7 @@ def sample(
 
     if (from_labels is None) != (table is None):
         raise typer.BadParameter("--from-labels and --table belong together")
-    with console.progress_bars() as progress:
-        bar = progress.add_task("render", total=None, note="")
-
-        def advance(done: int, total: int) -> None:
-            progress.update(bar, completed=done, total=total)
-
+    with console.counted("render") as on_case:
         if from_labels is not None and table is not None:
             made = sites_from_labels(
                 from_labels,
@@ -60,7 +60,7 @@ def sample(
                 spacing_mm=spacing_mm,
                 limit=limit,
                 seed=seed,
-                on_case=advance,
+                on_case=on_case,
             )
         else:
             made = generate_sites(
@@ -71,6 +71,6 @@ def sample(
                 counts=CaseCounts(train=cases),
                 spacing_mm=spacing_mm,
                 seed=seed,
-                on_case=advance,
+                on_case=on_case,
             )
     console.out.print(counts_table({site.name: splits_of(site) for site in made}))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from segfed.cli import console, home_scores, planning, site_overlap
@@ -72,14 +73,14 @@ def import_(
     sites: Annotated[
         str | None,
         typer.Option(
-            "--sites", help="Without a site column: how many cases each site gets, as a=100,b=50."
+            "--sites",
+            help="Without a site column: a site's name, or cases of each as a=100,b=50.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the split into sites.")] = 0,
 ) -> None:
     """Read a published data set into sites; a case is there whole or not at all."""
-    with console.progress_bars() as progress:
-        bar = progress.add_task("import", total=None, note="")
+    with console.counted("import") as on_case:
         summary = import_data_set(
             source,
             out,
@@ -89,7 +90,7 @@ def import_(
             table=table,
             sites=_parse_sites(sites) if sites else None,
             seed=seed,
-            on_case=lambda done, total: progress.update(bar, completed=done, total=total),
+            on_case=on_case,
         )
     console.out.print(counts_table(summary.counts))
     console.out.print(
@@ -99,27 +100,22 @@ def import_(
 
 
 @app.command("check")
-def check(
-    folder: Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def check(folder: console.SiteFolder, as_json: console.AsJson = False) -> None:
     """Read every image and label, and list everything that would stop a training."""
     from segfed.sites import check_site
 
     site = load_site(folder)
-    with console.progress_bars() as progress:
-        bar = progress.add_task(f"check {site.name}", total=len(site.cases), note="")
-        problems = check_site(
-            site, on_case=lambda done, total: progress.update(bar, completed=done, total=total)
-        )
+    with console.counted(f"check {site.name}", total=len(site.cases)) as on_case:
+        problems = check_site(site, on_case=on_case)
     if as_json:
         rows = [{**asdict(problem), "file": str(problem.file)} for problem in problems]
         console.print_json({"site": site.name, "cases": len(site.cases), "problems": rows})
     else:
         console.out.print(counts_table({site.name: splits_of(site)}))
         for problem in problems:
-            console.out.print(f"[red]✗[/red] {problem.message}", highlight=False)
-        console.out.print(f"{len(site.cases)} cases, {len(problems)} problems.")
+            console.out.print(f"[red]✗[/red] {escape(problem.message)}", highlight=False)
+        ending = "" if len(problems) == 1 else "s"
+        console.out.print(f"{len(site.cases)} cases, {len(problems)} problem{ending}.")
     if problems:
         raise typer.Exit(1)
 

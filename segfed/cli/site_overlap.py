@@ -25,7 +25,7 @@ _FILE = "scan_marks.json"
 
 
 def marks(
-    folder: Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")],
+    folder: console.SiteFolder,
     key: Annotated[
         Path, typer.Option("--key", help="The sites' shared key: theirs alone, and of no server.")
     ],
@@ -40,13 +40,8 @@ def marks(
     site = load_site(folder)
     require_sharing(site)
     secret = make_key(key) if new_key else read_key(key)
-    with console.progress_bars() as progress:
-        bar = progress.add_task(f"marks of {site.name}", total=len(site.cases), note="")
-        scans = keyed_scans(
-            site,
-            secret,
-            on_case=lambda done, total: progress.update(bar, completed=done, total=total),
-        )
+    with console.counted(f"marks of {site.name}", total=len(site.cases)) as on_case:
+        scans = keyed_scans(site, secret, on_case=on_case)
     path = out or folder / _FILE
     write_keyed_scans(scans, path)
     console.out.print(
@@ -60,7 +55,7 @@ def overlap(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE…", help="What `segfed site marks` wrote, each.")
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """List scans that two sites have, or two splits; exit 1 if one of a pair is tested on."""
     sites = [read_keyed_scans(path) for path in files]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segfed.cli import console, home_scores
+from segfed.cli import console, home_scores, study_contribution
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -15,6 +15,7 @@ app = typer.Typer(
 )
 
 app.command("combine")(home_scores.combine)
+app.command("contribution")(study_contribution.contribution)
 
 
 @app.command("run")
@@ -82,7 +83,7 @@ def run(
                 workers=workers,
                 only=only or (),
             )
-        if settings.train_split == "warmup":
+        if not settings.compares:
             console.out.print(
                 f"Trained to propose, and not scored. Publish it: segfed model publish {folder} "
                 "SITE",

@@ -17,11 +17,10 @@ app = typer.Typer(
 _NameOrFile = Annotated[
     str, typer.Argument(metavar="TASK", help="A built-in task's name, or the path of a task file.")
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
 @app.command("list")
-def list_(as_json: _Json = False) -> None:
+def list_(as_json: console.AsJson = False) -> None:
     """List the built-in tasks."""
     tasks = [load_task(name) for name in list_tasks()]
     if as_json:
@@ -34,7 +33,7 @@ def list_(as_json: _Json = False) -> None:
 
 
 @app.command("show")
-def show(name: _NameOrFile, as_json: _Json = False) -> None:
+def show(name: _NameOrFile, as_json: console.AsJson = False) -> None:
     """Show one task: its channels, label values, structures and sources."""
     task = load_task(name)
     if as_json:

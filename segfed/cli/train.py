@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    folder: Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")],
+    folder: console.SiteFolder,
     start: Annotated[
         Path | None,
         typer.Option(
@@ -53,8 +53,8 @@ def train(
         bool, typer.Option("--publish", help="Let the site's label server propose with it.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of patches and augmentation.")] = 0,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: console.Device = "auto",
+    as_json: console.AsJson = False,
 ) -> None:
     """Train on a site's approved labels; keeps the model only if it validates better."""
     if steps is not None and minutes is not None:

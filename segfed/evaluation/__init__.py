@@ -2,6 +2,11 @@
 
 from segfed.evaluation.anchoring import ProposalError, anchoring_gap, proposal_errors
 from segfed.evaluation.convergence import convergence_score
+from segfed.evaluation.difference import (
+    MINIMUM_PAIRED,
+    difference_for_these_sites,
+    new_models,
+)
 from segfed.evaluation.effort import Effort, added_path_length, measure_effort
 from segfed.evaluation.federated import (
     Cell,
@@ -30,13 +35,11 @@ from segfed.evaluation.profiles import DEFINITIONS, PROFILES, Profile, find_prof
 from segfed.evaluation.ranking import KitsScore, kits_score, rank_models
 from segfed.evaluation.scorecard import Score, score_case, score_labels
 from segfed.evaluation.statistics import (
-    MINIMUM_PAIRED,
     MINIMUM_SCORED,
     MINIMUM_SEEDS,
     Estimate,
     SiteValues,
     average_models,
-    new_models,
     new_sites,
     seed_spread,
     these_sites,
@@ -75,6 +78,7 @@ __all__ = [
     "convergence_score",
     "describe",
     "dice",
+    "difference_for_these_sites",
     "evaluate_folders",
     "find_profile",
     "forgetting",

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segfed.evaluation.statistics import MINIMUM_PAIRED, Estimate, satterthwaite_half
+from segfed.evaluation.difference import (
+    MINIMUM_PAIRED,
+    low_with_failures,
+    pooled_half,
+    worst_spread,
+)
+from segfed.evaluation.statistics import Estimate, satterthwaite_half
 
 
 @dataclass(frozen=True)
@@ -30,22 +36,16 @@ def summarize_site(values: Sequence[float]) -> SiteSummary | None:
     return SiteSummary(float(np.mean(finite)), sd, len(finite), len(values) - len(finite))
 
 
-def difference_over_sites(
-    summaries: Mapping[str, SiteSummary],
-    *,
-    level: float = 0.95,
-    minimum_cases: int = MINIMUM_PAIRED,
-) -> Estimate:
+def difference_over_sites(summaries: Mapping[str, SiteSummary], *, level: float = 0.95) -> Estimate:
     """Mean of the sites' mean differences, with a t interval for new cases *of these sites*.
 
-    The interval that means and standard deviations suffice for; see `these_sites` for what a
-    studentized bootstrap of the cases adds. It suits differences between two models, and not
-    scores, whose long tail it does not know.
+    The interval that means and standard deviations suffice for; see `difference_for_these_sites`
+    for what a studentized bootstrap of the cases adds. It suits differences between two models, and
+    not scores, whose long tail it does not know.
 
     Args:
         summaries: Of each site's differences.
         level: Coverage of the interval.
-        minimum_cases: Fewest cases, over all sites, for an interval.
 
     References:
         Satterthwaite 1946, https://doi.org/10.2307/3002019.
@@ -54,15 +54,13 @@ def difference_over_sites(
     if not summaries:
         return Estimate(None, None, None, n, n_nan, reason="no site has a finite value")
     mean = float(np.mean([s.mean for s in summaries.values()]))
-    parts = [
-        (s.sd**2 / s.n / len(summaries) ** 2, s.n - 1)
-        for s in summaries.values()
-        if s.sd is not None
-    ]
-    if len(parts) < len(summaries):
+    sites = [worst_spread(s.n, s.sd) for s in summaries.values() if s.sd is not None]
+    if len(sites) < len(summaries):
         return Estimate(mean, None, None, n, n_nan, reason="a site has only one case")
-    if n < minimum_cases:
-        reason = f"{n} cases are too few for an interval; at least {minimum_cases}"
+    if n < MINIMUM_PAIRED:
+        reason = f"{n} cases are too few for an interval; at least {MINIMUM_PAIRED}"
         return Estimate(mean, None, None, n, n_nan, reason=reason)
-    half = satterthwaite_half(parts, level=level)
-    return Estimate(mean, mean - half, mean + half, n, n_nan)
+    parts = [(site.sd**2 / site.n / len(sites) ** 2, site.n - 1) for site in sites]
+    half = max(satterthwaite_half(parts, level=level), pooled_half(sites, level=level))
+    low = low_with_failures(mean, sites, level=level)
+    return Estimate(mean, mean - half, mean + half, n, n_nan, low_with_failures=low)

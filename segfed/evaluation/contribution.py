@@ -14,6 +14,7 @@ from segfed.errors import CaseError
 from segfed.evaluation.statistics import SiteValues
 
 Group = frozenset[str]
+Order = tuple[str, ...]
 Floats = NDArray[np.float64]
 
 _LEVEL = 0.95
@@ -40,7 +41,7 @@ class Contribution:
 
     shapley: Share
     """Its fair part of all that the sites gain together over no training, on the mean of sites: the
-    mean of what it adds to a group, over all orders in which the sites could have come."""
+    mean of what it adds to a group, over the orders in which the sites could have come."""
 
 
 def all_groups(sites: Collection[str]) -> tuple[Group, ...]:
@@ -51,6 +52,28 @@ def all_groups(sites: Collection[str]) -> tuple[Group, ...]:
         for size in range(len(names) + 1)
         for group in itertools.combinations(names, size)
     )
+
+
+def draw_orders(sites: Collection[str], *, n: int, seed: int) -> tuple[Order, ...]:
+    """Orders in which the sites could have come, drawn at random, each by itself."""
+    names, rng = sorted(sites), np.random.default_rng(seed)
+    return tuple(tuple(names[index] for index in rng.permutation(len(names))) for _ in range(n))
+
+
+def needed_groups(
+    sites: Collection[str], orders: Collection[Order] | None = None
+) -> tuple[Group, ...]:
+    """The groups that `contributions` needs: all, or those that form in some orders.
+
+    With orders there are also the groups that lack one site each, the smaller groups first.
+    """
+    if orders is None:
+        return all_groups(sites)
+    everybody = frozenset(sites)
+    groups = {everybody, *(everybody - {site} for site in sites)}
+    for order in orders:
+        groups |= {frozenset(order[:size]) for size in range(len(order))}
+    return tuple(sorted(groups, key=lambda group: (len(group), sorted(group))))
 
 
 def shapley_values(values: Mapping[Group, float]) -> dict[str, float]:
@@ -67,44 +90,58 @@ def shapley_values(values: Mapping[Group, float]) -> dict[str, float]:
         https://arxiv.org/abs/2009.06192.
     """
     sites = _sites_of(values)
-    return {site: float(weights @ _in_order(values, sites)) for site, weights in _weights(sites)}
+    groups = all_groups(sites)
+    _check_all_there(values, groups)
+    worth = np.array([values[group] for group in groups])
+    return dict(zip(sites, map(float, _exact_weights(sites) @ worth), strict=True))
 
 
 def contributions(
-    runs: Sequence[Mapping[Group, SiteValues]], *, seed: int, n_bootstrap: int = 1000
+    runs: Sequence[Mapping[Group, SiteValues]],
+    *,
+    orders: Sequence[Order] | None = None,
+    seed: int,
+    n_bootstrap: int = 1000,
 ) -> dict[str, Contribution]:
     """What each site adds, with intervals over new cases of these sites and new trainings.
 
     Args:
         runs: One item a training seed: the score of each held-out case of each site under the
-            model of each group; the same groups, sites and cases everywhere, all scores finite.
-        seed: Of the resampling. Seeds are drawn anew, and cases within sites, for all groups alike.
+            model of each group of `needed_groups`; the same sites and cases everywhere, all scores
+            finite.
+        orders: Take the Shapley value as the mean over these alone (Castro, Gomez and Tejada 2009),
+            which spares most groups where sites are many; the interval then covers other draws of
+            as many orders, too. Exactly, over all groups, unless given.
+        seed: Of the resampling. Seeds are drawn anew, and cases within sites and orders, for all
+            groups alike.
         n_bootstrap: Number of resamples.
 
     Raises:
         CaseError: If a group is missing, or groups were scored on different cases.
     """
     sites = _sites_of(runs[0])
-    arrays = [_scores(run, sites) for run in runs]
+    groups = needed_groups(sites, orders)
+    weights = _exact_weights(sites)[None] if orders is None else _order_weights(sites, orders)
+    arrays = [_scores(run, sites, groups) for run in runs]
+    without = [groups.index(frozenset(sites) - {site}) for site in sites]
     rng = np.random.default_rng(seed)
-    weights = dict(_weights(sites))
-    resamples = range(n_bootstrap + 1)
-    drawn = [_figures(arrays, weights, rng if number else None) for number in resamples]
+    drawn = np.stack(
+        [
+            _figures(arrays, weights, without, rng if number else None)
+            for number in range(n_bootstrap + 1)
+        ]
+    )
     return {
-        site: Contribution(
-            own=_share([figures[site][0] for figures in drawn]),
-            others=_share([figures[site][1] for figures in drawn]),
-            shapley=_share([figures[site][2] for figures in drawn]),
-        )
-        for site in sites
+        site: Contribution(*(_share(drawn[:, kind, index]) for kind in range(3)))
+        for index, site in enumerate(sites)
     }
 
 
-def _scores(run: Mapping[Group, SiteValues], sites: Sequence[str]) -> list[Floats]:
-    """For each site, scores of shape (groups, cases), groups in the order of `all_groups`."""
-    groups = all_groups(sites)
-    if missing := [group for group in groups if group not in run]:
-        raise _missing(missing)
+def _scores(
+    run: Mapping[Group, SiteValues], sites: Sequence[str], groups: Sequence[Group]
+) -> list[Floats]:
+    """For each site, scores of shape (groups, cases)."""
+    _check_all_there(run, groups)
     cases = {site: sorted(run[groups[0]][site]) for site in sites}
     if any(sorted(run[group][site]) != cases[site] for group in groups for site in sites):
         raise CaseError(
@@ -119,45 +156,52 @@ def _scores(run: Mapping[Group, SiteValues], sites: Sequence[str]) -> list[Float
 
 def _figures(
     arrays: Sequence[Sequence[Floats]],
-    weights: Mapping[str, Floats],
+    weights: Floats,
+    without: Sequence[int],
     rng: np.random.Generator | None,
-) -> dict[str, tuple[float, float, float]]:
-    """Per site what its own cases lose, what the others' lose, and its Shapley value.
+) -> Floats:
+    """What each site's own cases lose, what the others' lose, and its Shapley value: (3, sites).
 
-    Of the runs and cases as they are, or of a resample of both.
+    Of the runs, cases and orders as they are, or of a resample of all three.
     """
-    runs = range(len(arrays)) if rng is None else rng.integers(len(arrays), size=len(arrays))
+
+    def draw(n: int) -> NDArray[np.int64]:
+        return np.arange(n) if rng is None else rng.integers(n, size=n)
+
+    runs = draw(len(arrays))
     means = []
-    for index in range(len(weights)):
-        columns: slice | NDArray[np.int64] = slice(None)
-        if rng is not None:
-            n_cases = arrays[0][index].shape[1]
-            columns = rng.integers(n_cases, size=n_cases)
-        means.append(np.mean([arrays[run][index][:, columns].mean(axis=1) for run in runs], axis=0))
+    for index in range(len(without)):
+        cases = draw(arrays[0][index].shape[1])
+        means.append(np.mean([arrays[run][index][:, cases].mean(axis=1) for run in runs], axis=0))
     by_site = np.stack(means)  # (sites, groups)
-    groups = all_groups(weights)
-    overall = by_site.mean(axis=0)
-    figures = {}
-    for index, site in enumerate(weights):
-        lost = by_site[:, -1] - by_site[:, groups.index(frozenset(weights) - {site})]
-        others = np.delete(lost, index)
-        figures[site] = (float(lost[index]), float(others.mean()), float(weights[site] @ overall))
-    return figures
+    lost = by_site[:, [-1]] - by_site[:, without]  # of each site's cases, by the site left out
+    own = np.diagonal(lost)
+    others = (lost.sum(axis=0) - own) / (len(without) - 1)
+    shapley = weights[draw(len(weights))].mean(axis=0) @ by_site.mean(axis=0)
+    return np.stack([own, others, shapley])
 
 
-def _weights(sites: Sequence[str]) -> Iterable[tuple[str, Floats]]:
-    """For each site, what each group's worth counts for its Shapley value."""
-    n = len(sites)
-    groups = all_groups(sites)
-    for site in sites:
-        signs = [
-            math.factorial(len(group - {site}))
-            * math.factorial(n - 1 - len(group - {site}))
-            / math.factorial(n)
-            * (1 if site in group else -1)
-            for group in groups
-        ]
-        yield site, np.array(signs)
+def _exact_weights(sites: Sequence[str]) -> Floats:
+    """What each group's worth counts for the Shapley value of each site: (sites, groups)."""
+    n, groups = len(sites), all_groups(sites)
+
+    def weight(site: str, group: Group) -> float:
+        size = len(group - {site})
+        share = math.factorial(size) * math.factorial(n - 1 - size) / math.factorial(n)
+        return share if site in group else -share
+
+    return np.array([[weight(site, group) for group in groups] for site in sites])
+
+
+def _order_weights(sites: Sequence[str], orders: Sequence[Order]) -> Floats:
+    """The same for each order alone: 1 with the site, -1 before it: (orders, sites, groups)."""
+    groups = needed_groups(sites, orders)
+    weights = np.zeros((len(orders), len(sites), len(groups)))
+    for row, order in zip(weights, orders, strict=True):
+        for place, site in enumerate(order):
+            row[sites.index(site), groups.index(frozenset(order[: place + 1]))] += 1
+            row[sites.index(site), groups.index(frozenset(order[:place]))] -= 1
+    return weights
 
 
 def _sites_of(values: Iterable[Group]) -> tuple[str, ...]:
@@ -165,24 +209,19 @@ def _sites_of(values: Iterable[Group]) -> tuple[str, ...]:
     return tuple(sorted(frozenset().union(*values)))
 
 
-def _in_order(values: Mapping[Group, float], sites: Sequence[str]) -> Floats:
-    """What each group is worth, in the order of `all_groups`."""
-    groups = all_groups(sites)
-    if missing := [group for group in groups if group not in values]:
-        raise _missing(missing)
-    return np.array([values[group] for group in groups])
+def _check_all_there(found: Iterable[Group], expected: Iterable[Group]) -> None:
+    """Name the groups without a score."""
+    known = set(found)
+    if missing := [group for group in expected if group not in known]:
+        named = "; ".join("+".join(sorted(group)) or "no site" for group in missing[:5])
+        raise CaseError(
+            f"{len(missing)} groups of sites have no score ({named}); expected one for every "
+            "group, the empty one among them. Train or combine the model of each group, and score "
+            "it."
+        )
 
 
-def _missing(groups: Sequence[Group]) -> CaseError:
-    """What to say of groups without a score."""
-    named = "; ".join("+".join(sorted(group)) or "no site" for group in groups[:5])
-    return CaseError(
-        f"{len(groups)} groups of sites have no score ({named}); expected one for every group, the "
-        "empty one among them. Train or combine the model of each group, and score it."
-    )
-
-
-def _share(values: Sequence[float]) -> Share:
+def _share(values: Floats) -> Share:
     """The first value with percentiles of the others."""
     low, high = np.quantile(values[1:], [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return Share(values[0], float(low), float(high))
+    return Share(float(values[0]), float(low), float(high))

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
+from segfed.evaluation.difference import difference_for_these_sites, pooled_half, site_spreads
 from segfed.evaluation.paired import paired_differences
 from segfed.evaluation.statistics import (
     MINIMUM_CASES,
-    MINIMUM_PAIRED,
     CaseMeans,
     SiteValues,
     case_parts,
@@ -20,7 +20,6 @@ from segfed.evaluation.statistics import (
     finite_values,
     mean_of_site_means,
     satterthwaite_half,
-    these_sites,
 )
 
 _WIDEST_SHARE = 1e3
@@ -139,7 +138,7 @@ def gap_share(
     """(federated - local) / (pooled - local), on means of site means, with its interval.
 
     The interval holds every share r for which the mean of (federated - local) - r (pooled - local)
-    may be 0, by its t interval on the sites' variances.
+    may be 0, by the wider of its t intervals on the sites' variances and on one for all sites.
 
     Raises:
         CaseError: If the three were not scored on the same cases.
@@ -150,9 +149,7 @@ def gap_share(
     gap, closed = _on_common_cases(
         paired_differences(local, pooled), paired_differences(local, federated)
     )
-    estimate = these_sites(
-        gap, seed=seed, n_bootstrap=n_bootstrap, level=level, minimum_cases=MINIMUM_PAIRED
-    )
+    estimate = difference_for_these_sites(gap, seed=seed, n_bootstrap=n_bootstrap, level=level)
     if estimate.mean is None or estimate.ci_low is None or estimate.ci_high is None:
         return GapShare(None, None, None, reason=f"the gap has no interval: {estimate.reason}")
     if estimate.ci_low <= 0 <= estimate.ci_high:
@@ -180,7 +177,8 @@ def _share_end(
         """How far 0 lies outside the interval of the difference for this share."""
         differences = [part - ratio * whole for part, whole in sites]
         mean = float(np.mean([site.mean() for site in differences]))
-        return abs(mean) - satterthwaite_half(case_parts(differences), level=level)
+        by_site = satterthwaite_half(case_parts(differences), level=level)
+        return abs(mean) - max(by_site, pooled_half(site_spreads(differences), level=level))
 
     step = 0.125
     while excess(share + sign * step) <= 0:

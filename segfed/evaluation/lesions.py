@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cc3d
@@ -27,6 +28,9 @@ class LesionRule:
     dilations: int = 3
     """Iterations of dilation with the 18-neighbourhood."""
 
+    joined_by: tuple[str, ...] = ()
+    """Structures that make one lesion of the reference lesions beside the same lesion of theirs."""
+
 
 @dataclass(frozen=True)
 class LesionScores:
@@ -39,7 +43,12 @@ class LesionScores:
 
 
 def score_lesions(
-    reference: Mask, predicted: Mask, *, spacing_mm: SpacingMM, rule: LesionRule
+    reference: Mask,
+    predicted: Mask,
+    *,
+    spacing_mm: SpacingMM,
+    rule: LesionRule,
+    joining: Sequence[Mask] = (),
 ) -> LesionScores:
     """Mean over reference lesions and false positives, a false positive scoring 0 and 374 mm.
 
@@ -53,6 +62,9 @@ def score_lesions(
         predicted: Structure being judged, on the same voxel grid.
         spacing_mm: Distance between voxel centres along I, J and K, in mm.
         rule: Size threshold and dilation.
+        joining: Reference masks of the structures that join lesions, in the rule's order: those
+            which touch the same lesion of the first (18-neighbourhood; where one touches several,
+            the one that comes first in the array counts) are one, then those of the next.
 
     Returns:
         The scores; Dice 1 and distance 0 if there is neither a lesion that counts nor a false
@@ -64,21 +76,24 @@ def score_lesions(
         ValueError: If a spacing is not positive.
 
     References:
-        https://github.com/rachitsaluja/BraTS-2023-Metrics.
+        https://github.com/rachitsaluja/BraTS-2023-Metrics; for ``joining``
+        https://github.com/rachitsaluja/BraTS-2024-Metrics.
     """
     check_masks(reference, predicted)
     check_spacing(spacing_mm)
-    # No margin: what dilation does outside the box of all masks merges and touches nothing that it
-    # doesn't merge or touch inside.
     box = bounding_box(reference | predicted)
     if box is None:
         return LesionScores(dice=1.0, hd95_mm=0.0, n_lesions=0, n_false_positives=0)
-    lesions, reach = _lesions(reference[box], rule.dilations)
-    components = _components(predicted[box])
+    lesions, reach = _lesions(reference, rule.dilations)
+    for mask in joining:
+        joined = _joined(lesions, _lesions(mask, rule.dilations)[0])
+        lesions, reach = joined[lesions], joined[reach]
+    # Cropped after the numbering, because the numbers decide which of two neighbours comes first.
+    lesions, reach, components = lesions[box], reach[box], _components(predicted[box])
     smallest_mm3 = rule.minimum_mm3 * (1 + ROUNDING)
     matched: set[int] = set()
     lesion_dice, lesion_hd95_mm = [], []
-    for index in range(1, int(lesions.max()) + 1):
+    for index in np.unique(lesions[lesions > 0]):
         lesion = lesions == index
         touching = set(np.unique(components[reach == index]).tolist()) - {0}
         matched |= touching
@@ -105,6 +120,21 @@ def _lesions(reference: Mask, dilations: int) -> tuple[Label, Label]:
     neighbours = ndimage.generate_binary_structure(3, 2)
     reach = _components(ndimage.binary_dilation(reference, neighbours, iterations=dilations))
     return np.where(reference, reach, 0), reach
+
+
+def _joined(lesions: Label, others: Label) -> Label:
+    """New number of each lesion: of those that touch the same other lesion first, the lowest."""
+    first = np.full(int(lesions.max()) + 1, np.iinfo(np.int64).max)
+    padded = np.pad(others, 1)
+    for offset in np.argwhere(ndimage.generate_binary_structure(3, 2)):
+        window = tuple(slice(o, o + n) for o, n in zip(offset, lesions.shape, strict=True))
+        touching = (lesions > 0) & (padded[window] > 0)
+        np.minimum.at(first, lesions[touching], padded[window][touching])
+    numbers = np.arange(len(first))
+    has_neighbour = first < np.iinfo(np.int64).max
+    _, lowest, group = np.unique(first[has_neighbour], return_index=True, return_inverse=True)
+    numbers[has_neighbour] = numbers[has_neighbour][lowest][group]
+    return numbers
 
 
 def _components(mask: Mask) -> Label:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from segfed.evaluation.difference import ADDED_FAILURES, MINIMUM_PAIRED
 from segfed.evaluation.statistics import (
     CaseMeans,
     Estimate,
@@ -20,18 +22,26 @@ from segfed.evaluation.statistics import (
 DEFAULT_MARGIN = 0.02
 """Largest loss of Dice that still counts as no worse."""
 
+FAILURE_LOSS = 0.3
+"""What a case loses in Dice where only the new model fails, in reckoning with unseen failures."""
+
+UNSEEN = 0.01
+"""Largest chance that none of the cases shows failures which cost the whole margin."""
+
 
 @dataclass(frozen=True)
 class NonInferiority:
     """Whether something is no worse than its rival by more than a margin declared beforehand.
 
-    ``structures`` holds the difference (new minus old) of each declared structure and ``passes``
-    whether it keeps the margin; the verdict is positive only if all of them do.
+    ``structures`` holds the difference (new minus old) of each declared structure, ``passes``
+    whether it keeps the margin and ``reasons`` why not, where it does not; the verdict is positive
+    only if all of them do.
     """
 
     margin: float
     structures: Mapping[str, Estimate]
     passes: Mapping[str, bool]
+    reasons: Mapping[str, str]
     is_non_inferior: bool
     sentence: str
 
@@ -61,7 +71,9 @@ def judge_non_inferiority(
 
     A structure passes if the lower end of its interval lies above minus the margin: a one-sided
     test at half of 1 - level. Because *all* structures must pass, no correction for their number
-    is due.
+    is due. Where the new model alone fails, rarely and badly, that test errs too often from few
+    cases, so that a structure passes only if there are `cases_for_verdict`, and if it still keeps
+    the margin with a few more cases as bad as the worst (`low_with_failures`).
 
     Args:
         differences: New minus old of each declared structure, for a score where more is better.
@@ -79,26 +91,38 @@ def judge_non_inferiority(
         )
     if not margin > 0:
         raise ValueError(f"margin must be positive, got {margin}; declare the largest loss allowed")
-    passes = {
-        name: estimate.ci_low is not None and estimate.ci_low > -margin
-        for name, estimate in differences.items()
-    }
-    is_non_inferior = all(passes.values())
-    failing = [name for name, passed in passes.items() if not passed]
+    found = {name: _objection(of, margin=margin) for name, of in differences.items()}
+    reasons = {name: reason for name, reason in found.items() if reason}
+    is_non_inferior = not reasons
     details = "; ".join(_describe(name, differences[name], level) for name in differences)
     if is_non_inferior:
         verdict = f"Models trained on {new} labels are no worse than on {old} labels"
-        scope = "in every declared structure"
+        scope = " in every declared structure"
     else:
         verdict = f"It is not shown that models trained on {new} labels are no worse than on {old}"
-        scope = f"because of {', '.join(failing)}"
+        alike = {
+            reason: [n for n in reasons if reasons[n] == reason] for reason in reasons.values()
+        }
+        scope = ": " + "; ".join(f"{', '.join(of)} {reason}" for reason, of in alike.items())
     return NonInferiority(
         margin=margin,
         structures=dict(differences),
-        passes=passes,
+        passes={name: name not in reasons for name in differences},
+        reasons=reasons,
         is_non_inferior=is_non_inferior,
-        sentence=f"{verdict} by more than {margin:g} {scope} ({new} minus {old}: {details}).",
+        sentence=f"{verdict} by more than {margin:g}{scope} ({new} minus {old}: {details}).",
     )
+
+
+def cases_for_verdict(margin: float) -> int:
+    """Fewest cases for a verdict: failures that cost the margin are then unlikely to go unseen.
+
+    If each failure loses ``FAILURE_LOSS``, the margin is lost where margin / ``FAILURE_LOSS`` of
+    the cases fail; so many cases show none of them with a chance of ``UNSEEN`` at most.
+    """
+    rate = margin / FAILURE_LOSS
+    fewest = math.ceil(math.log(UNSEEN) / math.log1p(-rate)) if rate < 1 else 0
+    return max(fewest, MINIMUM_PAIRED)
 
 
 def wilcoxon_holm(differences: Mapping[str, SiteValues]) -> dict[str, float | None]:
@@ -127,6 +151,25 @@ def wilcoxon_holm(differences: Mapping[str, SiteValues]) -> dict[str, float | No
 def _difference(old: float, new: float) -> float:
     """New minus old; NaN where both are infinite, because neither is then nearer."""
     return float(np.nan) if np.isinf(old) and np.isinf(new) else new - old
+
+
+def _objection(estimate: Estimate, *, margin: float) -> str:
+    """What the structure does that shows no kept margin, in words; empty if it keeps it."""
+    if estimate.ci_low is None or estimate.low_with_failures is None:
+        return "cannot be judged without an interval"
+    if estimate.ci_low <= -margin:
+        return f"may lose more than {margin:g} Dice"
+    if estimate.n < (fewest := cases_for_verdict(margin)):
+        return (
+            f"cannot be judged from {estimate.n} cases (in fewer than {fewest}, failures that cost "
+            "the margin may go unseen)"
+        )
+    if estimate.low_with_failures <= -margin:
+        return (
+            f"may lose more than {margin:g} Dice if {ADDED_FAILURES} more cases fail like the "
+            "worst one"
+        )
+    return ""
 
 
 def _describe(name: str, estimate: Estimate, level: float) -> str:

@@ -115,9 +115,10 @@ _BRATS2024_STRUCTURES = {
     "resection_cavity": (4,),
 }
 
-# The rules of the first public release (rachitsaluja/BraTS-2024-Metrics, 12 July 2024). Its HD95
-# and sensitivity of a whole structure compare lesion *numbers* with a mask and go wrong where there
-# are several lesions, which is not reproduced; later releases changed dilations and penalties.
+# The rules of the first public release (rachitsaluja/BraTS-2024-Metrics at 0ee5855, 12 July 2024).
+# Its HD95 and sensitivity of a whole structure compare lesion *numbers* with a mask and go wrong
+# where there are several lesions, which is not reproduced; later releases changed dilations and
+# penalties, and reduce the prediction before it is scored.
 BRATS2024_GLI = replace(
     BRATS2023,
     name="brats2024-gli",
@@ -125,13 +126,15 @@ BRATS2024_GLI = replace(
     label_values=frozenset({1, 2, 3, 4}),
     tolerance_mm=dict.fromkeys(_BRATS2024_STRUCTURES, DEFAULT_TOLERANCE_MM),
     lesion_rules={
-        **dict.fromkeys(
-            ("whole_tumor", "tumor_core", "netc", "snfh"), LesionRule(minimum_mm3=20.0)
+        **dict.fromkeys(("whole_tumor", "tumor_core"), LesionRule(minimum_mm3=20.0)),
+        "netc": LesionRule(minimum_mm3=20.0, joined_by=("enhancing_tumor", "resection_cavity")),
+        "snfh": LesionRule(
+            minimum_mm3=20.0, joined_by=("enhancing_tumor", "resection_cavity", "netc")
         ),
+        "enhancing_tumor": LesionRule(minimum_mm3=10.0, joined_by=("netc", "resection_cavity")),
         # The published code lowers the threshold to 10 mm³ for the enhancing tumor and never
         # raises it again before the resection cavity, which comes last: reproduced.
-        "enhancing_tumor": LesionRule(minimum_mm3=10.0),
-        "resection_cavity": LesionRule(minimum_mm3=10.0),
+        "resection_cavity": LesionRule(minimum_mm3=10.0, joined_by=("enhancing_tumor", "netc")),
     },
 )
 

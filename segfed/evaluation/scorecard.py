@@ -12,7 +12,7 @@ import numpy as np
 from segfed.errors import GeometryError
 from segfed.evaluation import effort, overlap
 from segfed.evaluation.lesions import LesionScores, score_lesions
-from segfed.evaluation.masks import Label, Mask, SpacingMM, bounding_box, structure_mask
+from segfed.evaluation.masks import Label, SpacingMM, bounding_box, structure_mask
 from segfed.evaluation.profiles import Profile
 from segfed.evaluation.surface import SurfaceDistances, surface_distances
 from segfed.volumes import Volume, check_same_grid
@@ -87,12 +87,15 @@ def score_labels(
             f"case {case_id}: the reference label has shape {reference.shape}, the predicted one "
             f"{predicted.shape}; both must be 3D on one grid: resample the prediction first"
         )
-    box = bounding_box((reference != 0) | (predicted != 0)) or (slice(0, 1),) * 3
+    # As much wider as lesions are dilated, so that they are numbered as in the whole volume.
+    margin = max((rule.dilations for rule in profile.lesion_rules.values()), default=0)
+    foreground = (reference != 0) | (predicted != 0)
+    box = bounding_box(foreground, margin_voxels=margin) or (slice(0, 1),) * 3
     scores = []
-    for structure, values in profile.structures.items():
+    for structure in profile.structures:
         pair = _Pair(
-            structure_mask(reference[box], values),
-            structure_mask(predicted[box], values),
+            reference[box],
+            predicted[box],
             structure=structure,
             spacing_mm=spacing_mm,
             profile=profile,
@@ -112,20 +115,22 @@ def score_labels(
 
 
 class _Pair:
-    """Two masks of one structure, with the intermediate results that several metrics share."""
+    """Two labels' masks of one structure, and intermediate results that several metrics share."""
 
     def __init__(
         self,
-        reference: Mask,
-        predicted: Mask,
+        reference: Label,
+        predicted: Label,
         *,
         structure: str,
         spacing_mm: SpacingMM,
         profile: Profile,
     ) -> None:
-        box = bounding_box(reference | predicted) or (slice(0, 1),) * 3
-        self.reference = reference[box]
-        self.predicted = predicted[box]
+        values = profile.structures[structure]
+        self.reference_label = reference
+        self.whole_masks = structure_mask(reference, values), structure_mask(predicted, values)
+        box = bounding_box(self.whole_masks[0] | self.whole_masks[1]) or (slice(0, 1),) * 3
+        self.reference, self.predicted = (mask[box] for mask in self.whole_masks)
         self.structure = structure
         self.spacing_mm = spacing_mm
         self.profile = profile
@@ -154,11 +159,13 @@ class _Pair:
 
     @cached_property
     def lesions(self) -> LesionScores:
+        rule = self.profile.lesion_rules[self.structure]
+        structures = self.profile.structures
         return score_lesions(
-            self.reference,
-            self.predicted,
+            *self.whole_masks,
             spacing_mm=self.spacing_mm,
-            rule=self.profile.lesion_rules[self.structure],
+            rule=rule,
+            joining=[structure_mask(self.reference_label, structures[n]) for n in rule.joined_by],
         )
 
 

@@ -35,9 +35,6 @@ MINIMUM_SCORED = 24
 """Fewest cases behind an interval of a score: where one in eight fails, fewer often hold none that
 did, and their interval covers the truth in nine of ten studies or less."""
 
-MINIMUM_PAIRED = 8
-"""Fewest cases behind an interval of a difference between two models on the same cases."""
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -45,7 +42,8 @@ class Estimate:
 
     ``n`` counts the cases that the mean covers, ``n_nan`` those left out because their score is
     undefined, ``n_infinite`` those left out because it is infinite. ``reason`` says why the
-    interval is missing.
+    interval is missing. ``low_with_failures`` is the lower end if a few more cases were as bad as
+    the worst one, for a difference that has an interval.
     """
 
     mean: float | None
@@ -55,6 +53,7 @@ class Estimate:
     n_nan: int
     n_infinite: int = 0
     reason: str = ""
+    low_with_failures: float | None = None
 
 
 def these_sites(
@@ -78,8 +77,7 @@ def these_sites(
         seed: Seed of the resampling.
         n_bootstrap: Number of resamples.
         level: Coverage of the interval.
-        minimum_cases: Fewest cases, over all sites, for an interval: ``MINIMUM_SCORED`` for
-            scores, ``MINIMUM_PAIRED`` for differences.
+        minimum_cases: Fewest cases, over all sites, for an interval.
 
     Returns:
         The estimate; without an interval below the fewest cases, if a site has a single one,
@@ -92,19 +90,19 @@ def these_sites(
     """
     sites = finite_values(values)
     if not sites:
-        return _estimate(values, None, reason="no case has a finite score")
+        return estimate_of(values, None, reason="no case has a finite score")
     mean = mean_of_site_means(values)
     single = [name for name, site in sites.items() if len(site) < 2]
     if single:
         reason = f"only one case with a finite score at {', '.join(single)}"
-        return _estimate(values, mean, reason=reason)
+        return estimate_of(values, mean, reason=reason)
     n_cases = sum(map(len, sites.values()))
     if n_cases < minimum_cases:
         reason = f"{n_cases} cases are too few for an interval; at least {minimum_cases}"
-        return _estimate(values, mean, reason=reason)
+        return estimate_of(values, mean, reason=reason)
     error = _standard_error(sites.values())
     if error == 0:
-        return _estimate(values, mean, interval=(mean, mean))
+        return estimate_of(values, mean, interval=(mean, mean))
     rng = np.random.default_rng(seed)
     drawn = [
         site[rng.integers(len(site), size=(n_bootstrap, len(site)))] for site in sites.values()
@@ -115,10 +113,10 @@ def these_sites(
     low, high = np.quantile(studentized, [(1 - level) / 2, (1 + level) / 2], method="nearest")
     if not (np.isfinite(low) and np.isfinite(high)):
         reason = "too few cases with different scores for an interval that keeps its level"
-        return _estimate(values, mean, reason=reason)
+        return estimate_of(values, mean, reason=reason)
     half = satterthwaite_half(case_parts(sites.values()), level=level)
     interval = (mean - max(high * error, half), mean + max(-low * error, half))
-    return _estimate(values, mean, interval=interval)
+    return estimate_of(values, mean, interval=interval)
 
 
 def new_sites(values: SiteValues, *, level: float = 0.95) -> Estimate:
@@ -133,60 +131,13 @@ def new_sites(values: SiteValues, *, level: float = 0.95) -> Estimate:
     site_means = [float(site.mean()) for site in finite_values(values).values()]
     n_sites = len(site_means)
     if n_sites == 0:
-        return _estimate(values, None, reason="no case has a finite score")
+        return estimate_of(values, None, reason="no case has a finite score")
     mean = float(np.mean(site_means))
     if n_sites < MINIMUM_SITES:
         reason = f"{n_sites} sites are too few to speak of new ones; at least {MINIMUM_SITES}"
-        return _estimate(values, mean, reason=reason)
+        return estimate_of(values, mean, reason=reason)
     half = t_half(site_means, level=level)
-    return _estimate(values, mean, interval=(mean - half, mean + half))
-
-
-def new_models(
-    values_by_seed: Mapping[int, SiteValues],
-    *,
-    level: float = 0.95,
-    minimum_cases: int = MINIMUM_PAIRED,
-) -> Estimate:
-    """Mean of the sites' means, with an interval for *newly trained models* on new cases.
-
-    ``these_sites`` speaks of the very models that were trained. A claim about the label strategy
-    must also bear the chance of training: the variance between seeds is added to that between
-    cases, with Satterthwaite's degrees of freedom.
-
-    Args:
-        values_by_seed: Score of each case of each site, for each training seed; in a comparison
-            the difference of two models.
-        level: Coverage of the interval.
-        minimum_cases: Fewest cases, over all sites, for an interval.
-
-    Returns:
-        The estimate; without an interval below ``MINIMUM_SEEDS`` seeds or the fewest cases, or
-        if a site has a single one.
-
-    References:
-        Satterthwaite 1946, https://doi.org/10.2307/3002019.
-    """
-    averaged = average_models(values_by_seed)
-    sites = finite_values(averaged)
-    if not sites:
-        return _estimate(averaged, None, reason="no case has a finite score")
-    mean = mean_of_site_means(averaged)
-    n_seeds = len(values_by_seed)
-    if n_seeds < MINIMUM_SEEDS:
-        seeds = "1 seed is" if n_seeds == 1 else f"{n_seeds} seeds are"
-        reason = f"{seeds} too few to speak of new models; at least {MINIMUM_SEEDS}"
-        return _estimate(averaged, mean, reason=reason)
-    if min(len(site) for site in sites.values()) < 2:
-        return _estimate(averaged, mean, reason="a site has only one case with a finite score")
-    if (n_cases := sum(map(len, sites.values()))) < minimum_cases:
-        reason = f"{n_cases} cases are too few for an interval; at least {minimum_cases}"
-        return _estimate(averaged, mean, reason=reason)
-    # One variance of the overall mean for the seeds, one for each site's cases.
-    parts = [(seed_spread(values_by_seed) ** 2 / n_seeds, n_seeds - 1)]
-    parts += case_parts(sites.values())
-    half = satterthwaite_half(parts, level=level)
-    return _estimate(averaged, mean, interval=(mean - half, mean + half))
+    return estimate_of(values, mean, interval=(mean - half, mean + half))
 
 
 def average_models(runs: Mapping[int, SiteValues] | Mapping[str, SiteValues]) -> CaseMeans:
@@ -286,7 +237,7 @@ def satterthwaite_half(parts: Sequence[tuple[float, int]], *, level: float) -> f
     return float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(variance)
 
 
-def _estimate(
+def estimate_of(
     values: SiteValues,
     mean: float | None,
     *,

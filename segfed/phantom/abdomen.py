@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from segfed.phantom.fields import Field, Mask, SmoothField
+from segfed.phantom.fields import Field, Mask, SmoothField, as_triple
 
 AIR, FAT, MUSCLE = -1000.0, -100.0, 58.0
 
@@ -133,9 +132,8 @@ class Abdomen:
             vein = (y - 19.0) ** 2 + (z + 5.0) ** 2 < 5.5**2
             hu[along & vein] = self._vein_hu
             hu[along & artery] = self._vessel_hu
-        every = np.zeros_like(z)
-        hu[((x - 19.0) / 12.0) ** 2 + ((y - 30.0) / 9.0) ** 2 + every < 1] = self._vein_hu
-        hu[(x + 9.0) ** 2 + (y - 34.0) ** 2 + every < 9.5**2] = self._vessel_hu
+        hu[((x - 19.0) / 12.0) ** 2 + ((y - 30.0) / 9.0) ** 2 + 0 * z < 1] = self._vein_hu
+        hu[(x + 9.0) ** 2 + (y - 34.0) ** 2 + 0 * z < 9.5**2] = self._vessel_hu
 
     def _paint_spine(self, hu: Field, fixed: list[Field], bent: list[Field]) -> None:
         """Psoas, back muscles, and vertebrae with discs, canal and processes."""
@@ -185,7 +183,7 @@ def _organs(rng: np.random.Generator, enhancement: float) -> list[_Ellipsoid]:
         length, width = rng.uniform(16.0, 28.0), rng.uniform(10.0, 14.0)
         content = rng.choice([-700.0, 15.0, 30.0, 200.0], p=[0.15, 0.45, 0.3, 0.1])
         axes = rng.permutation([length, width, width])
-        wall, lumen = _as_triple(axes), _as_triple(axes - 3.0)
+        wall, lumen = as_triple(axes), as_triple(axes - 3.0)
         organs.append(_Ellipsoid((x, y, z), wall, MUSCLE + 35.0 * enhancement))
         organs.append(_Ellipsoid((x, y, z), lumen, float(content)))
     return organs
@@ -198,8 +196,3 @@ def _inside(organ: _Ellipsoid, bent: list[Field]) -> Mask:
         for axis, centre, radius in zip(bent, organ.centre_mm, organ.radii_mm, strict=True)
     )
     return np.asarray(squared < 1)
-
-
-def _as_triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    x, y, z = (float(value) for value in values)
-    return x, y, z

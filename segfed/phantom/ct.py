@@ -14,6 +14,7 @@ from segfed.phantom.fields import (
     Field,
     Mask,
     Triple,
+    as_triple,
     from_ras,
     interpolate,
     signed_distance,
@@ -72,7 +73,7 @@ def render_ct(
         )
     voxels, spacing_mm = to_ras(label, grid)
     positions = voxel_positions(voxels.shape, spacing_mm)
-    extent_mm = _triple([len(p) * s for p, s in zip(positions, spacing_mm, strict=True)])
+    extent_mm = as_triple([len(p) * s for p, s in zip(positions, spacing_mm, strict=True)])
     frame = _locate(voxels, spacing_mm)
     abdomen = Abdomen(rng, frame=frame, extent_mm=extent_mm, enhancement=scanner.enhancement)
     kidneys = _measure(voxels, spacing_mm)
@@ -176,8 +177,8 @@ def _measure(voxels: NDArray[np.integer[Any]], spacing_mm: Triple) -> _Kidneys:
     return _Kidneys(
         offset_mm=np.array([part.start for part in padded]) * step_mm,
         step_mm=step_mm,
-        outside_mm=signed_distance(near, _triple(step_mm)),
-        depth_mm=_depth(near, _triple(step_mm)),
+        outside_mm=signed_distance(near, as_triple(step_mm)),
+        depth_mm=_depth(near, as_triple(step_mm)),
     )
 
 
@@ -217,8 +218,3 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...], scanner: Scanner) -
     for axis in (0, 1):
         white = ndimage.convolve1d(white, kernel, axis=axis, mode="wrap")
     return (white * np.float32(scanner.noise)).astype(np.float32)
-
-
-def _triple(values: Any) -> Triple:
-    x, y, z = (float(value) for value in values)
-    return x, y, z

@@ -31,7 +31,7 @@ def to_ras(voxels: NDArray[Any], grid: Grid) -> tuple[NDArray[Any], Triple]:
     order = nib.orientations.io_orientation(grid.affine)
     spacing = np.empty(3)
     spacing[order[:, 0].astype(int)] = grid.spacing_mm
-    return nib.orientations.apply_orientation(voxels, order), _triple(spacing)
+    return nib.orientations.apply_orientation(voxels, order), as_triple(spacing)
 
 
 def from_ras(voxels: NDArray[Any], grid: Grid) -> NDArray[Any]:
@@ -135,6 +135,7 @@ def _distance(mask: Mask, spacing_mm: Sequence[float]) -> NDArray[np.float64]:
     return distance
 
 
-def _triple(values: Sequence[float] | NDArray[np.float64]) -> Triple:
+def as_triple(values: Sequence[float] | NDArray[np.float64]) -> Triple:
+    """Three numbers as plain ones."""
     x, y, z = (float(value) for value in values)
     return x, y, z

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from segfed.files import write_json, write_text
 from segfed.phantom.readers import READER_FILE, Reader
 from segfed.phantom.scanner import Scanner
 from segfed.protocol import Split
-from segfed.settings import Settings, validated
+from segfed.settings import Settings, toml_table, validated
 from segfed.sites import Site, SiteSettings, create_site, load_site, submit_label
 from segfed.sites.imports import OnCase
 from segfed.volumes import Grid, Volume, write_label
@@ -119,7 +119,7 @@ def _start_site(folder: Path, recipe: SiteRecipe) -> Site:
     )
     site = create_site(folder, settings)
     write_json(folder / RECIPE_FILE, recipe.model_dump(mode="json"))
-    write_text(folder / READER_FILE, _as_toml(recipe.reader))
+    write_text(folder / READER_FILE, toml_table(recipe.reader.model_dump(mode="json")))
     return site
 
 
@@ -180,9 +180,3 @@ def _check_made_by(folder: Path, recipe: SiteRecipe) -> None:
 
 def _differs(first: Settings, second: Settings, field: str) -> bool:
     return bool(getattr(first, field) != getattr(second, field))
-
-
-def _as_toml(settings: Settings) -> str:
-    """Keys and values; JSON's strings and numbers are TOML's too."""
-    content: dict[str, Any] = settings.model_dump(mode="json")
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in content.items())

@@ -98,7 +98,10 @@ def thin(
 def _add_case(site: Site, recipe: SiteRecipe, number: int, source: SourceCase) -> None:
     """Render one case and record its mask."""
     if source.label is None:
-        raise CaseError(f"Case {source.case_id} has no mask. Leave it out of the table.")
+        raise CaseError(
+            f"Case {source.case_id} has an image and no segmentation.nii.gz, expected its mask. "
+            "Download it, or leave the case out of the table."
+        )
     case_id = source.case_id
     mask = read_label(source.label)
     values, grid = mask.data[0], mask.grid

@@ -7,7 +7,7 @@ from segfed.privacy.budget import Charge, Limit, charge, read_charges, release
 from segfed.privacy.compression import Method, compress, compressed_form, decompress, method_of
 from segfed.privacy.fixed_point import Arrays, FixedPoint, Numbers, clip, euclidean_norm
 from segfed.privacy.masks import Group, with_masks
-from segfed.privacy.noise import longest_update, noised, share_of_noise
+from segfed.privacy.noise import longest_update, noised, share_of_noise, stated
 from segfed.privacy.session import SiteSession, round_context, session_context
 from segfed.privacy.stages import (
     KeyRequest,
@@ -52,6 +52,7 @@ __all__ = [
     "session_context",
     "share_of_noise",
     "spent_epsilon",
+    "stated",
     "with_masks",
     "with_noise",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from segfed.errors import ConfigError
 from segfed.privacy.fixed_point import Arrays
 from segfed.rules import PrivacyRules
 
@@ -57,9 +58,9 @@ def share_of_noise(rules: PrivacyRules) -> float:
     if private is None or private.unit != "site":
         return 0.0
     return (
-        _stated(private.noise_multiplier)
-        * _stated(rules.clip_norm)
-        / math.sqrt(_stated(rules.threshold))
+        stated(private.noise_multiplier)
+        * stated(rules.clip_norm)
+        / math.sqrt(stated(rules.threshold))
     )
 
 
@@ -67,7 +68,7 @@ def longest_update(rules: PrivacyRules, *, n_weights: int) -> float:
     """Largest norm that a clipped update can have with its noise."""
     noise = share_of_noise(rules)
     spare = noise * (math.sqrt(n_weights) + _SPARE_LENGTH) if noise else 0.0
-    return _stated(rules.clip_norm) + spare
+    return stated(rules.clip_norm) + spare
 
 
 def noised(update: Arrays, *, std: float, random_bytes: RandomBytes = os.urandom) -> Arrays:
@@ -81,8 +82,15 @@ def noised(update: Arrays, *, std: float, random_bytes: RandomBytes = os.urandom
     }
 
 
-def _stated(value: float | None) -> float:
-    """A number that the rules have been checked to hold; without it nothing may be sent."""
+def stated(value: float | None) -> float:
+    """A number that the rules were checked to hold; without it nothing may be sent.
+
+    Raises:
+        ConfigError: If it is not there.
+    """
     if value is None:
-        raise ValueError("a rule of [privacy] is not stated; expected a number, state it")
+        raise ConfigError(
+            "A number of [privacy] is not stated, expected all of them in a manifest. Sign the "
+            "study anew."
+        )
     return value

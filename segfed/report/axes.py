@@ -62,3 +62,11 @@ def whisker(
 def offsets(count: int, gap: float) -> list[float]:
     """Vertical offsets that centre a few marks on a row."""
     return [gap * (index - (count - 1) / 2) for index in range(count)]
+
+
+def short_name(name: str) -> str:
+    """A site's name as charts have room for it; tables and tips beside them hold all of it.
+
+    Cut in the middle, because names of sites often differ in their ends.
+    """
+    return name if len(name) <= 14 else f"{name[:7]}…{name[-6:]}"

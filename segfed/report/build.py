@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from segfed.errors import ConfigError
-from segfed.evaluation import DEFINITIONS, MINIMUM_PAIRED, site_means, worst_site
+from segfed.evaluation import DEFINITIONS, difference_for_these_sites, site_means, worst_site
 from segfed.report.agreement import summarize_agreement
 from segfed.report.anchoring import summarize_anchoring
 from segfed.report.card import build_card
 from segfed.report.cases import list_cases
 from segfed.report.comparison import compare_arms
+from segfed.report.contribution import summarize_contributions
 from segfed.report.effort import summarize_effort
 from segfed.report.federation import build_matrix, federated_gain, federation_costs
 from segfed.report.finding import data_statement, describe_finding, report_warnings
@@ -23,6 +24,7 @@ from segfed.report.values import (
     MEAN_OF_STRUCTURES,
     SCORE_RANGE,
     Scores,
+    as_json,
     estimate,
 )
 from segfed.study.records import (
@@ -108,6 +110,7 @@ def build_report(run_folder: Path) -> dict[str, Any]:
             tolerance_mm=study.settings.evaluation.error_tolerance_mm,
         ),
         "federation": federation_costs(run_folder, study),
+        "contributions": summarize_contributions(run_folder),
         "attacks": summarize_attacks(run_folder),
         "separation": image_separation(run_folder, study),
         "reference": _reference(study),
@@ -216,7 +219,9 @@ def _against_federated(
     }
     return {
         other: {
-            name: estimate(found.differences, n_bootstrap=n_bootstrap, minimum_cases=MINIMUM_PAIRED)
+            name: as_json(
+                difference_for_these_sites(found.differences, seed=0, n_bootstrap=n_bootstrap)
+            )
             | {"n_one_sided": found.n_one_sided}
             for name, found in by_structure.items()
         }

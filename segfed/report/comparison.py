@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from segfed.evaluation import (
-    MINIMUM_PAIRED,
     MINIMUM_SEEDS,
     Estimate,
     SiteValues,
+    difference_for_these_sites,
     judge_non_inferiority,
     new_models,
     new_sites,
     seed_spread,
-    these_sites,
     wilcoxon_holm,
 )
 from segfed.report.values import MEAN_OF_STRUCTURES, Scores, as_json, json_number
@@ -84,6 +83,7 @@ def _compare(
                 "n_one_sided": compared[name].n_one_sided,
                 "is_declared": name in structures,
                 "keeps_margin": verdict.passes.get(name),
+                "objection": verdict.reasons.get(name),
                 "p_wilcoxon_holm": p_values.get(name),
                 "sites": {
                     site: as_json(_difference({site: cases}, settings))
@@ -100,9 +100,7 @@ def _compare(
 
 def _difference(values: SiteValues, settings: EvaluationSettings) -> Estimate:
     """A mean difference between two models on the same cases, for new cases of these sites."""
-    return these_sites(
-        values, seed=0, n_bootstrap=settings.n_bootstrap, minimum_cases=MINIMUM_PAIRED
-    )
+    return difference_for_these_sites(values, seed=0, n_bootstrap=settings.n_bootstrap)
 
 
 def _by_seed(scores: Scores, regime: str, structure: str) -> dict[int, dict[str, dict[str, float]]]:

@@ -143,14 +143,13 @@ def _arm_sentences(report: dict[str, Any]) -> Iterator[str]:
             f"structure lost more than {margin:g} Dice"
         )
     else:
-        failing = [
-            words(name)
-            for name in comparison["declared_structures"]
-            if not found["structures"][name]["keeps_margin"]
-        ]
+        failing: dict[str, list[str]] = {}
+        for name in comparison["declared_structures"]:
+            if objection := found["structures"][name]["objection"]:
+                failing.setdefault(objection, []).append(words(name))
         verdict = (
             "It is not shown that AI-assisted labels train as good a model as manual labels: "
-            f"{joined(failing)} may lose more than {margin:g} Dice"
+            + "; ".join(f"{joined(names)} {objection}" for objection, names in failing.items())
         )
     yield f"{verdict}."
     seeds = f" and {found['n_seeds']} training seeds" if judged == "new_models" else ""

@@ -44,11 +44,10 @@ def render_html(
     pictures = pictures or Pictures()
     for picture in pictures.drawn:
         by_site.setdefault(picture.site, []).append(picture)
-    style = Markup(_resource("style.css"))
-    return _template("report.html").render(
+    return page_template("report.html").render(
         report=report,
-        style=style,
-        script=Markup(_resource("viewer.js")),
+        style=page_style(),
+        script=page_script(),
         viewer_folder=VIEWER_FOLDER,
         viewable=viewable or {},
         charts=_charts(report),
@@ -70,10 +69,20 @@ def render_html(
 
 def render_card(report: Mapping[str, Any]) -> str:
     """The model card and its sheets as HTML, complete in itself like the report."""
-    return _template("model_card.html").render(report=report, style=Markup(_resource("style.css")))
+    return page_template("model_card.html").render(report=report, style=page_style())
 
 
-def _template(name: str) -> Template:
+def page_style() -> Markup:
+    """What every page looks like."""
+    return Markup(_resource("style.css"))
+
+
+def page_script() -> Markup:
+    """Saves tables as CSV, and scrolls through volumes where a page has a viewer."""
+    return Markup(_resource("viewer.js"))
+
+
+def page_template(name: str) -> Template:
     """A page that escapes what it prints, and refuses to print what is not there."""
     environment = Environment(
         loader=PackageLoader("segfed.report", "page"),

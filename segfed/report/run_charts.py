@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from segfed.report import svg
-from segfed.report.axes import WIDTH, axis, offsets
+from segfed.report.axes import WIDTH, axis, offsets, short_name
 from segfed.report.text import number
 
 
@@ -78,7 +78,7 @@ def strip_chart(
     values = [value for found in groups.values() for arm in arms for value in found[arm]]
     if not values:
         return None
-    left, right, top, row_height = 84.0, WIDTH - 48, 8.0, 12.0 + 14.0 * len(arms)
+    left, right, top, row_height = 96.0, WIDTH - 48, 8.0, 12.0 + 14.0 * len(arms)
     x = svg.linear(0, max(values) or 1.0, left, right)
     bottom = top + row_height * len(groups)
     body = axis(
@@ -87,7 +87,7 @@ def strip_chart(
     spoken = []
     for row, (site, found) in enumerate(groups.items()):
         middle_y = top + row_height * (row + 0.5)
-        body.append(svg.text(left - 8, middle_y + 4, site, kind="label", anchor="end"))
+        body.append(svg.text(left - 8, middle_y + 4, short_name(site), kind="label", anchor="end"))
         for offset, arm in zip(offsets(len(arms), 14), arms, strict=True):
             if not found[arm]:
                 continue

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segfed.report import svg
-from segfed.report.axes import WIDTH, axis, offsets, whisker
+from segfed.report.axes import WIDTH, axis, offsets, short_name, whisker
 from segfed.report.text import MINUS, number, phrase, words
 
 REGIMES = ("untrained", "local", "ensemble", "federated", "pooled")
@@ -50,7 +50,7 @@ def forest_chart(regime: Mapping[str, Any], structure: str, *, margin: float) ->
     """Assisted minus manual Dice at each site and over all, with zero and the margin."""
     found = regime["structures"][structure]
     rows = [*found["sites"].items(), ("these sites", found)]
-    left, right, top = 84.0, WIDTH - 48, 20.0
+    left, right, top = 96.0, WIDTH - 48, 20.0
     ends = [0.0, -margin, margin] + [
         value
         for _, row in rows
@@ -72,7 +72,7 @@ def forest_chart(regime: Mapping[str, Any], structure: str, *, margin: float) ->
         y = top + 22.0 * (row + 0.5) + (6 if name == "these sites" else 0)
         is_total = name == "these sites"
         kind = "total" if is_total else "plain"
-        body.append(svg.text(left - 8, y + 4, name, kind=f"label {kind}", anchor="end"))
+        body.append(svg.text(left - 8, y + 4, short_name(name), kind=f"label {kind}", anchor="end"))
         tip = f"{name}: {phrase(value, signed=True)}"
         body += whisker(x, y, value, kind=kind, tip=tip, is_total=is_total)
         body.append(
@@ -100,7 +100,7 @@ def slope_chart(report: Mapping[str, Any], arm: str) -> str | None:
     known = {site: (a, b) for site, (a, b) in pairs.items() if a is not None and b is not None}
     if not known:
         return None
-    left, right, top, bottom = 72.0, WIDTH - 124, 26.0, 230.0
+    left, right, top, bottom = 72.0, WIDTH - 140, 26.0, 230.0
     values = [value for pair in known.values() for value in pair]
     y = svg.linear(min(values), max(values), bottom - 8, top + 8)
     body = [
@@ -118,7 +118,7 @@ def slope_chart(report: Mapping[str, Any], arm: str) -> str | None:
             svg.dot(left, y(own), kind=kind, radius=3),
             svg.dot(right, y(shared), kind=kind, radius=3),
             svg.text(left - 8, start + 4, number(own, 3), kind="value", anchor="end"),
-            svg.text(right + 8, end + 4, f"{number(shared, 3)}  {site}", kind="value"),
+            svg.text(right + 8, end + 4, f"{number(shared, 3)}  {short_name(site)}", kind="value"),
         ]
     spoken = "; ".join(
         f"{site} from {number(own, 3)} to {number(shared, 3)}"

@@ -9,7 +9,6 @@ from statistics import median
 from typing import Any
 
 from segfed.evaluation import (
-    MINIMUM_SCORED,
     Estimate,
     SiteValues,
     average_models,
@@ -225,7 +224,6 @@ def estimate(
     n_bootstrap: int,
     within: tuple[float, float] | None = None,
     with_median: bool = False,
-    minimum_cases: int = MINIMUM_SCORED,
 ) -> dict[str, Any]:
     """Mean, interval and counts for ``report.json``.
 
@@ -235,9 +233,8 @@ def estimate(
         within: The range that no mean can leave, at which the interval is cut.
         with_median: Add the median over all cases, infinite ones included (``None`` if it is
             infinite itself), and the number of infinite ones.
-        minimum_cases: Fewest cases for an interval; see `these_sites`.
     """
-    result = these_sites(values, seed=0, n_bootstrap=n_bootstrap, minimum_cases=minimum_cases)
+    result = these_sites(values, seed=0, n_bootstrap=n_bootstrap)
     low, high = result.ci_low, result.ci_high
     if within and low is not None and high is not None:
         result = replace(result, ci_low=max(low, within[0]), ci_high=min(high, within[1]))
@@ -245,11 +242,11 @@ def estimate(
 
 
 def as_json(result: Estimate) -> dict[str, Any]:
-    """An estimate as plain data; the count of infinities and a reason only where there are any."""
+    """An estimate as plain data; what not every estimate has, only where it is there."""
     return {
         key: value
         for key, value in asdict(result).items()
-        if key not in ("n_infinite", "reason") or value
+        if key not in ("n_infinite", "reason", "low_with_failures") or value not in (0, "", None)
     }
 
 

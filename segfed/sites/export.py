@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shutil
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 from segfed.errors import ConfigError
-from segfed.files import PARTIAL
+from segfed.files import PARTIAL, write_rows
 from segfed.protocol import Arm
 from segfed.sites.labels import intact_label
 from segfed.sites.records import APPROVED, COUNTING, LabelRecord
@@ -100,7 +98,7 @@ def export_labels(
         for record, row in zip(records, rows, strict=True):
             source = intact_label(ledger.label_path(record.label_sha256), record)
             shutil.copyfile(source, folder / row.file)
-        (folder / PROVENANCE_FILE).write_text(_as_csv(rows), encoding="utf-8")
+        write_rows(folder / PROVENANCE_FILE, rows, ProvenanceRow)
         (folder / "LICENSE").write_text(_licence_text(site, licence), encoding="utf-8")
         (folder / "README.md").write_text(_readme(site, rows, licence), encoding="utf-8")
         folder.rename(out)
@@ -140,17 +138,6 @@ def _pseudonymised(rows: Iterable[ProvenanceRow]) -> list[ProvenanceRow]:
     rows = list(rows)
     readers = list(dict.fromkeys(row.reader for row in rows))
     return [replace(row, reader=f"reader-{readers.index(row.reader) + 1}") for row in rows]
-
-
-def _as_csv(rows: Iterable[ProvenanceRow]) -> str:
-    """The table as text; what was not measured is empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(
-        text, [field.name for field in fields(ProvenanceRow)], lineterminator="\n"
-    )
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    return text.getvalue()
 
 
 def _licence_text(site: Site, licence: str) -> str:

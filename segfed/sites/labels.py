@@ -26,6 +26,11 @@ class LabelledCase:
     label_path: Path
     record: LabelRecord
 
+    @property
+    def hashes(self) -> list[str]:
+        """Of image and label, as JSON holds them: what a training depends on."""
+        return [self.case.image_sha256, self.record.label_sha256]
+
 
 def store_label(site_folder: Path, label: Volume | Path) -> str:
     """Keep a label or proposal under the hash of its file; returns that hash.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from segfed.errors import ConfigError
+from segfed.errors import CaseError, ConfigError
 from segfed.protocol import Split
 from segfed.sites.keyed_scans import KeyedScan, KeyedScans
 
@@ -52,6 +52,33 @@ def same_scans(sites: Sequence[KeyedScans]) -> tuple[SameScan, ...]:
     pairs = [_pair(scans, a, b, n) for (a, b), n in _shared_marks(scans).items()]
     found = [pair for pair in pairs if pair is not None]
     return tuple(sorted(found, key=lambda pair: (not pair.is_across, pair.cases)))
+
+
+def require_separate(sites: Sequence[KeyedScans]) -> list[str]:
+    """Refuse sites that test on a scan which another one, or they themselves, train on.
+
+    Returns:
+        A phrase for each other pair that seems to be the same scan: it counts twice.
+
+    Raises:
+        CaseError: If one scan of a pair is tested on and the other is not.
+        ConfigError: If the files cannot be compared; see `same_scans`.
+    """
+    pairs = same_scans(sites)
+    across = [pair for pair in pairs if pair.is_across]
+    if across:
+        raise CaseError(
+            f"Found {len(across)} scan(s) in testing and elsewhere: "
+            f"{'; '.join(describe(across[:5], _by_number))}; expected each in one place, or the "
+            "test flatters the model. Let one of the two sites take its case out: the number is "
+            "the case's line in its cases.csv, below the header."
+        )
+    return list(describe(pairs, _by_number))
+
+
+def _by_number(site: str, number: int) -> str:
+    """A case as those may name it who hold no site's list."""
+    return f"{site} no. {number}"
 
 
 def _pair(

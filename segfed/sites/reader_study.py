@@ -17,7 +17,6 @@ from segfed.sites.records import Assignment, NewAssignment
 from segfed.sites.site import Site
 
 Design = Literal["parallel", "crossover"]
-DESIGNS: tuple[Design, ...] = get_args(Design)
 
 
 def plan_readings(

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from segfed.errors import CaseError, ConfigError
 from segfed.files import replacing, write_text
 from segfed.protocol import Split
-from segfed.settings import Settings, load_toml
+from segfed.settings import Settings, load_toml, toml_table
 from segfed.sites.cases import Case, read_cases
 from segfed.sites.ledger import Ledger
 from segfed.sites.tasks import Name, Task, list_tasks, load_task
@@ -139,10 +138,27 @@ def load_site(folder: Path) -> Site:
         ConfigError: If ``site.toml``, the task file or the list of cases is missing or wrong.
         CaseError: If the list of cases contradicts itself.
     """
+    if not (folder / SITE_FILE).exists():
+        raise ConfigError(_no_site(folder))
     settings = load_toml(folder / SITE_FILE, SiteSettings, kind="site")
     is_file = settings.task.endswith(".toml")
     task = load_task(folder / settings.task if is_file else settings.task)
     return Site(folder, settings, task, read_cases(folder, task))
+
+
+def _no_site(folder: Path) -> str:
+    """Why a folder is no site, and which folders in it are."""
+    if not folder.is_dir():
+        return (
+            f"There is no folder {folder}; expected a site's folder, which holds {SITE_FILE}. "
+            "Check the path, or make a site with `segfed site init`."
+        )
+    inside = sorted(str(path.parent) for path in folder.glob(f"*/{SITE_FILE}"))
+    return f"{folder} is no site's folder: it holds no {SITE_FILE}. " + (
+        f"Give one of the sites in it: {', '.join(inside)}."
+        if inside
+        else "Check the path, or make a site with `segfed site init`."
+    )
 
 
 def create_site(folder: Path, settings: SiteSettings) -> Site:
@@ -164,9 +180,9 @@ def create_site(folder: Path, settings: SiteSettings) -> Site:
         site = load_site(folder)
         if (site.settings, site.task) != (stored, task):
             raise ConfigError(
-                f"{folder} already holds site {site.name!r} (task {site.task.name!r}) with other "
-                f"settings than those given for {settings.name!r} (task {task.name!r}). Choose "
-                f"another folder, or correct {folder / SITE_FILE}."
+                f"{folder} already holds site {site.name!r} with other settings: "
+                f"{'; '.join(_differences(site, stored, task))}. Choose another folder, or correct "
+                f"{folder / SITE_FILE}."
             )
         return site
     folder.mkdir(parents=True, exist_ok=True)
@@ -177,16 +193,18 @@ def create_site(folder: Path, settings: SiteSettings) -> Site:
     return load_site(folder)
 
 
+def _differences(site: Site, settings: SiteSettings, task: Task) -> Iterator[str]:
+    """What a site has and what was asked for, setting by setting."""
+    for key, wanted in settings:
+        if (found := getattr(site.settings, key)) != wanted:
+            yield f"{key} is {found!r} there and {wanted!r} here"
+    if site.task != task:
+        yield f"its file of task {site.task.name!r} says something else than that of {task.name!r}"
+
+
 def _as_toml(settings: SiteSettings) -> str:
     """The settings as a person would write them, each group in its own table."""
     content = settings.model_dump(mode="json")
     groups = {name: content.pop(name) for name in ("policy", "reading", "agent")}
-    tables = "".join(f"\n[{name}]\n{_table(group)}" for name, group in groups.items())
-    return _table(content) + tables
-
-
-def _table(content: Mapping[str, Any]) -> str:
-    """Keys and values; JSON's strings, numbers, booleans and lists are TOML's too, but not null."""
-    return "".join(
-        f"{key} = {json.dumps(value)}\n" for key, value in content.items() if value is not None
-    )
+    tables = "".join(f"\n[{name}]\n{toml_table(group)}" for name, group in groups.items())
+    return toml_table(content) + tables

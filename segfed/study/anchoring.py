@@ -34,7 +34,7 @@ def anchoring_rows(run: StudyRun) -> Iterator[AnchoringRow]:
         VolumeError: If a label or image is missing or damaged.
     """
     arms = get_args(Arm)
-    if run.settings.train_split != "train" or not set(arms) <= set(run.settings.arms):
+    if not run.settings.compares or not set(arms) <= set(run.settings.arms):
         return
     for item in run.data.sites:
         proposer = _Proposer(run, item)

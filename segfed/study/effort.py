@@ -59,14 +59,16 @@ def label_rows(data: StudyData) -> Iterator[LabelRow]:
 def _row(site: Site, labelled: LabelledCase, *, period: int | None) -> LabelRow:
     """A label's record, with the changes measured on the files themselves."""
     record = labelled.record
-    changes = changes_of(site, record)
     reference = reference_by_another_hand(site, labelled)
-    against_proposal, against_reference = Overlap(), Overlap()
-    if record.proposal_sha256 is not None:
-        proposal = read_label(site.ledger().label_path(record.proposal_sha256))
-        against_proposal = _overlap(site, record, proposal)
-    if reference is not None:
-        against_reference = _overlap(site, record, reference[1])
+    changes, against_proposal, against_reference = None, Overlap(), Overlap()
+    if record.proposal_sha256 is not None or reference is not None:
+        label = read_label(site.ledger().label_path(record.label_sha256))
+        if record.proposal_sha256 is not None:
+            proposal = read_label(site.ledger().label_path(record.proposal_sha256))
+            changes = _changes(label, proposal)
+            against_proposal = _overlap(label, proposal, site=site, case_id=record.case_id)
+        if reference is not None:
+            against_reference = _overlap(label, reference[1], site=site, case_id=record.case_id)
     return LabelRow(
         site=site.name,
         case=labelled.case.case_id,
@@ -102,8 +104,14 @@ def changes_of(site: Site, record: LabelRecord) -> Changes | None:
     if record.proposal_sha256 is None:
         return None
     ledger = site.ledger()
-    submitted: Volume = read_label(ledger.label_path(record.label_sha256))
-    proposal = read_label(ledger.label_path(record.proposal_sha256))
+    return _changes(
+        read_label(ledger.label_path(record.label_sha256)),
+        read_label(ledger.label_path(record.proposal_sha256)),
+    )
+
+
+def _changes(submitted: Volume, proposal: Volume) -> Changes:
+    """What was changed, value by value."""
     efforts = [
         measure_effort(
             submitted.data[0] == value,
@@ -120,11 +128,11 @@ def changes_of(site: Site, record: LabelRecord) -> Changes | None:
     )
 
 
-def _overlap(site: Site, record: LabelRecord, other: Volume) -> Overlap:
+def _overlap(label: Volume, other: Volume, *, site: Site, case_id: str) -> Overlap:
     """A label beside another one of its case, at the task's tolerances."""
-    label, task = read_label(site.ledger().label_path(record.label_sha256)), site.task
+    task = site.task
     check_same_grid(
-        other.grid, label.grid, name=f"another label of {record.case_id}", reference="its label"
+        other.grid, label.grid, name=f"another label of {case_id}", reference="its label"
     )
     pairs = {
         name: [structure_mask(volume.data[0], values) for volume in (other, label)]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from segfed.engine import (
 )
 from segfed.errors import ConfigError, TrainingError
 from segfed.files import locked
-from segfed.sites import LabelledCase, Site
+from segfed.sites import Site
 from segfed.study.card import fine_tune_card
 from segfed.study.own_labels import Choice, TrainingLabels, labels_to_train_on
 from segfed.study.registry import check_fits, current_model, publish
@@ -79,6 +78,38 @@ class FineTuned:
     published: Path | None
 
 
+@dataclass(frozen=True)
+class _Training:
+    """What a training is made from."""
+
+    site: Site
+    choice: Choice
+    labels: TrainingLabels
+    parent: Model | None
+    """The model that it starts from."""
+
+    plan: Plan
+
+    @property
+    def parent_sha256(self) -> str | None:
+        """Of the weights that it starts from."""
+        return self.parent.sha256 if self.parent else None
+
+    def inputs(self, device: torch.device) -> dict[str, Any]:
+        """Everything that the result depends on."""
+        return {
+            "version": __version__,
+            "device": str(device),
+            "parent": self.parent_sha256,
+            "plan": self.plan.sha256,
+            "steps": self.choice.budget.steps,
+            "seconds": self.choice.budget.seconds,
+            "seed": self.choice.seed,
+            "train": [labelled.hashes for labelled in self.labels.train],
+            "validation": [labelled.hashes for labelled in self.labels.validation],
+        }
+
+
 def fine_tune(
     site: Site,
     choice: Choice,
@@ -110,32 +141,23 @@ def fine_tune(
             was published at the site meanwhile.
     """
     with _one_at_a_time(site):
-        labels = labels_to_train_on(site, choice)
         served = _served(site, choice)
-        parent_folder = start or current_model(site)
-        parent = load_bundle(parent_folder) if parent_folder else None
-        if parent:
-            check_fits(parent.plan, site, source=str(parent_folder))
-        plan = _plan(site, choice, parent)
-        state, weights = _train(
-            site, choice, labels, parent, plan=plan, device=device, on_state=on_state
-        )
+        training = _prepared(site, choice, start=start)
+        state, weights = _train(training, device=device, on_state=on_state)
         is_better = _is_better(state)
         sha256 = published = None
         if is_better:
             bundle = out or site.folder / WORK_FOLDER / "bundle"
-            sha256 = _write(
-                bundle, site, choice, labels, parent, plan=plan, state=state, weights=weights
-            )
+            sha256 = _write(bundle, training, state=state, weights=weights)
             if publish_at_site:
                 _check_still_served(site, choice, served, bundle, kept=out is not None)
                 published = publish(bundle, site)
         shutil.rmtree(site.folder / WORK_FOLDER, ignore_errors=True)
     return FineTuned(
-        n_train=len(labels.train),
-        n_validation=len(labels.validation),
-        n_of_origin=dict(Counter(item.record.origin for item in labels.train)),
-        parent=parent.sha256 if parent else None,
+        n_train=len(training.labels.train),
+        n_validation=len(training.labels.validation),
+        n_of_origin=dict(Counter(item.record.origin for item in training.labels.train)),
+        parent=training.parent_sha256,
         state=state,
         is_better=is_better,
         sha256=sha256,
@@ -143,30 +165,34 @@ def fine_tune(
     )
 
 
+def _prepared(site: Site, choice: Choice, *, start: Path | None) -> _Training:
+    """The training that was chosen, checked."""
+    labels = labels_to_train_on(site, choice)
+    folder = start or current_model(site)
+    parent = load_bundle(folder) if folder else None
+    if parent:
+        check_fits(parent.plan, site, source=str(folder))
+    return _Training(site, choice, labels, parent, _plan(site, choice, parent))
+
+
 def _train(
-    site: Site,
-    choice: Choice,
-    labels: TrainingLabels,
-    parent: Model | None,
-    *,
-    plan: Plan,
-    device: torch.device,
-    on_state: OnState,
+    training: _Training, *, device: torch.device, on_state: OnState
 ) -> tuple[TrainingState, State]:
     """Train, or go on with a training from the same inputs."""
+    plan, parent, seed = training.plan, training.parent, training.choice.seed
     rate = plan.learning_rate
     if parent:
         rate *= _RATE_FRACTION if parent.plan == plan else CLICK_RATE_FRACTION
-    cache = site.folder / "cache"
+    cache = training.site.folder / "cache"
     weights, state = train_resumably(
-        site.folder / WORK_FOLDER,
+        training.site.folder / WORK_FOLDER,
         plan.model_copy(update={"learning_rate": rate}),
-        prepare(labels.train, plan, cache),
-        validation=prepare(labels.validation, plan, cache),
-        network=_network(plan, parent, seed=choice.seed),
-        seed=choice.seed,
-        budget=choice.budget,
-        inputs=_inputs(choice, labels, parent, plan_sha256=plan.sha256, device=device),
+        prepare(training.labels.train, plan, cache),
+        validation=prepare(training.labels.validation, plan, cache),
+        network=_network(plan, parent, seed=seed),
+        seed=seed,
+        budget=training.choice.budget,
+        inputs=training.inputs(device),
         device=device,
         on_state=on_state,
     )
@@ -203,33 +229,6 @@ def _network(plan: Plan, parent: Model | None, *, seed: int) -> UNet:
     return network
 
 
-def _inputs(
-    choice: Choice,
-    labels: TrainingLabels,
-    parent: Model | None,
-    *,
-    plan_sha256: str,
-    device: torch.device,
-) -> dict[str, Any]:
-    """Everything that a training depends on."""
-    return {
-        "version": __version__,
-        "device": str(device),
-        "parent": parent.sha256 if parent else None,
-        "plan": plan_sha256,
-        "steps": choice.budget.steps,
-        "seconds": choice.budget.seconds,
-        "seed": choice.seed,
-        "train": _hashes(labels.train),
-        "validation": _hashes(labels.validation),
-    }
-
-
-def _hashes(labelled: Sequence[LabelledCase]) -> list[list[str]]:
-    """Image and label hash of each case."""
-    return [[item.case.image_sha256, item.record.label_sha256] for item in labelled]
-
-
 def _is_better(state: TrainingState) -> bool:
     """Whether a training is worth using; where nothing was measured, nothing speaks against it."""
     if state.start_dice is None:
@@ -237,41 +236,32 @@ def _is_better(state: TrainingState) -> bool:
     return state.best_dice is not None and state.best_dice > state.start_dice
 
 
-def _write(
-    bundle: Path,
-    site: Site,
-    choice: Choice,
-    labels: TrainingLabels,
-    parent: Model | None,
-    *,
-    plan: Plan,
-    state: TrainingState,
-    weights: State,
-) -> str:
+def _write(bundle: Path, training: _Training, *, state: TrainingState, weights: State) -> str:
     """Write the new model's bundle; returns the SHA-256 of its weights."""
-    lineage = _lineage(site, choice, labels, parent)
+    lineage = _lineage(training)
     return write_bundle(
         bundle,
-        plan=plan,
+        plan=training.plan,
         state=weights,
         lineage=lineage,
         card=fine_tune_card(
-            site.task,
+            training.site.task,
             lineage,
-            site=site.name,
-            n_train=len(labels.train),
-            n_validation=len(labels.validation),
+            site=training.site.name,
+            n_train=len(training.labels.train),
+            n_validation=len(training.labels.validation),
             steps=state.best_step or state.total_steps,
             start_dice=state.start_dice,
             dice=state.best_dice,
-            clicks=choice.clicks,
+            clicks=training.choice.clicks,
         ),
     )
 
 
-def _lineage(site: Site, choice: Choice, labels: TrainingLabels, parent: Model | None) -> Lineage:
+def _lineage(training: _Training) -> Lineage:
     """Where the new model comes from: all that its parent saw, and the cases of this training."""
-    before = parent.lineage if parent else None
+    site, choice, labels = training.site, training.choice, training.labels
+    before = training.parent.lineage if training.parent else None
     seen = dict(before.train_images) if before else {}
     new = (item.case.image_sha256 for item in (*labels.train, *labels.validation))
     seen[site.name] = tuple(dict.fromkeys((*seen.get(site.name, ()), *new)))
@@ -283,7 +273,7 @@ def _lineage(site: Site, choice: Choice, labels: TrainingLabels, parent: Model |
         sites=tuple(dict.fromkeys((*sites, site.name))),
         data=tuple(sorted({*data, site.settings.data})),
         train_images=seen,
-        parent=parent.sha256 if parent else None,
+        parent=training.parent_sha256,
         inputs=before.inputs if before else None,
     )
 

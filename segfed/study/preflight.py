@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def check_study(settings: StudySettings) -> StudyData:
         warnings=(),
     )
     _check_separation(data)
-    return StudyData(task, data.sites, data.external, tuple(_warnings(data)))
+    return replace(data, warnings=tuple(_warnings(data)))
 
 
 def _load(folder: Path, task: Task) -> Site:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from segfed.errors import ConfigError
 from segfed.files import sha256_json, write_text
@@ -126,6 +128,9 @@ class AgreementRow:
     structure: str
     dice: float
     """NaN if neither drew the structure."""
+
+
+_Row = TypeVar("_Row", ScoreRow, LabelRow, AnchoringRow, AgreementRow)
 
 
 class PatientCounts(Settings):
@@ -266,98 +271,44 @@ def read_study(run_folder: Path) -> StudyRecord:
     return validated(raw, StudyRecord, source=str(path))
 
 
-def write_rows(
-    path: Path,
-    rows: Iterable[ScoreRow | LabelRow | AnchoringRow | AgreementRow],
-    kind: type[Any],
-) -> None:
-    """Write records as CSV in full precision, whole or not at all; ``None`` is an empty cell."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    write_text(path, text.getvalue())
-
-
 def read_scores(path: Path) -> tuple[ScoreRow, ...]:
     """The lines of ``scores.csv``.
 
     Raises:
-        ConfigError: If the file is missing or its columns are others.
+        ConfigError: If the file is missing or damaged, or its columns are others.
     """
-    return tuple(
-        ScoreRow(
-            **{
-                **row,
-                "seed": int(row["seed"]),
-                "external": row["external"] == "True",
-                "value": float(row["value"]),
-            }
-        )
-        for row in _read(path, ScoreRow)
-    )
+    return _read(path, ScoreRow)
 
 
 def read_labels(path: Path) -> tuple[LabelRow, ...]:
     """The lines of ``labels.csv``.
 
     Raises:
-        ConfigError: If the file is missing or its columns are others.
+        ConfigError: If the file is missing or damaged, or its columns are others.
     """
-    numbers = (
-        "active_seconds",
-        "changed_fraction",
-        "added_mm3",
-        "removed_mm3",
-        "proposal_dice",
-        "proposal_surface_dice",
-        "reference_dice",
-    )
-    whole_numbers = ("added_path_length", "period")
-    return tuple(
-        LabelRow(
-            **{
-                **row,
-                **{k: float(row[k]) if row.get(k) else None for k in numbers},
-                **{k: int(row[k]) if row.get(k) else None for k in whole_numbers},
-                "proposal_sha256": row["proposal_sha256"] or None,
-                "model_sha256": row["model_sha256"] or None,
-                "reference": row.get("reference") or None,
-            }
-        )
-        for row in _read(path, LabelRow)
-    )
+    return _read(path, LabelRow)
 
 
 def read_anchoring(path: Path) -> tuple[AnchoringRow, ...]:
     """The lines of ``anchoring.csv``; none for a run of a version that did not write it.
 
     Raises:
-        ConfigError: If its columns are others.
+        ConfigError: If the file is damaged, or its columns are others.
     """
-    if not path.exists():
-        return ()
-    numbers = ("volume_mm3", "agreement")
-    return tuple(
-        AnchoringRow(**{**row, **{k: float(row[k]) if row[k] else None for k in numbers}})
-        for row in _read(path, AnchoringRow)
-    )
+    return _read(path, AnchoringRow) if path.exists() else ()
 
 
 def read_agreement(path: Path) -> tuple[AgreementRow, ...]:
     """The lines of ``agreement.csv``; none for a run of a version that did not write it.
 
     Raises:
-        ConfigError: If its columns are others.
+        ConfigError: If the file is damaged, or its columns are others.
     """
-    if not path.exists():
-        return ()
-    rows = _read(path, AgreementRow)
-    return tuple(AgreementRow(**{**row, "dice": float(row["dice"])}) for row in rows)
+    return _read(path, AgreementRow) if path.exists() else ()
 
 
-def _read(path: Path, kind: type[Any]) -> list[dict[str, Any]]:
-    """The rows of a CSV file with the columns of a record; those with a default may be missing."""
+def _read(path: Path, kind: type[_Row]) -> tuple[_Row, ...]:
+    """The rows of a CSV file by a record's columns; those with a default may all be missing."""
     expected = [field.name for field in fields(kind)]
     required = [field.name for field in fields(kind) if field.default is MISSING]
     try:
@@ -371,7 +322,20 @@ def _read(path: Path, kind: type[Any]) -> list[dict[str, Any]]:
             f"{path} begins with the columns {found}, expected {expected}. Run the study again "
             "with this version: what is unchanged is not computed twice."
         )
-    return rows
+    # An empty cell is None where the record knows that, and else an empty text.
+    empty = {name: None for name, of in get_type_hints(kind).items() if NoneType in get_args(of)}
+    adapter, records = TypeAdapter(kind), []
+    for number, row in enumerate(rows, start=2):
+        cells = {name: cell or empty.get(name, cell) for name, cell in row.items()}
+        try:
+            records.append(adapter.validate_python(cells))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise ConfigError(
+                f"{path}, line {number}: {problem['loc'][0]} is {problem['input']!r}. "
+                f"{problem['msg']}. Run the study again: what is unchanged is not computed twice."
+            ) from error
+    return tuple(records)
 
 
 def _no_study(path: Path) -> ConfigError:

@@ -12,8 +12,8 @@ from segfed.engine import Lineage, Plan, load_bundle, read_plan, read_weights, w
 from segfed.engine.bundle import LINEAGE, WEIGHTS
 from segfed.engine.drift import InputRange
 from segfed.errors import ConfigError, SegfedError
-from segfed.files import sha256_file, write_text
-from segfed.protocol import FederationState
+from segfed.files import PARTIAL, sha256_file, write_text
+from segfed.run_files import read_state
 from segfed.settings import load_json, validated
 from segfed.sites import Site, Task
 from segfed.study.card import model_card
@@ -82,8 +82,7 @@ def _lineage_of(study: StudyRecord, model: ModelId, folder: Path) -> Lineage:
     kinds = {site.name: site.data for site in study.sites}
     best_round = None
     if model.regime == "federated":
-        content = (folder / "state.json").read_bytes()
-        best_round = FederationState.model_validate_json(content).best_round
+        best_round = read_state(folder).best_round
     return Lineage(
         study=study.settings.name,
         arm=arm_choice(model.arm),
@@ -125,7 +124,7 @@ def publish(bundle_folder: Path, site: Site) -> Path:
     target = models / model.sha256[:12]
     if not _is_intact(target, bundle_folder, model.sha256):
         models.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=models) as temporary:
+        with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=models) as temporary:
             staged = Path(temporary) / "bundle"
             shutil.copytree(bundle_folder, staged)
             if target.is_dir():

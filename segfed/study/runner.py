@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from segfed.engine import make_plan, select_device
+from segfed.files import write_rows
 from segfed.study.agreement import agreement_rows
 from segfed.study.anchoring import anchoring_rows
 from segfed.study.effort import label_rows
@@ -31,7 +32,6 @@ from segfed.study.records import (
     StudyRecord,
     TestCaseRecord,
     ensemble_sha256,
-    write_rows,
     write_study,
 )
 from segfed.study.run import LaunchFederation, StudyRun, budget_steps
@@ -88,14 +88,14 @@ def run_study(
         TrainingError: If a training fails.
         FederationError: If a federated training fails.
     """
-    run = _open(
+    run = open_study(
         settings, out=out, launch_federation=launch_federation, on_event=on_event, workers=workers
     )
     schedule = make_schedule(run, only=only)
     on_event(_checked(run, schedule))
     records = _train_all(run, schedule.included)
     write_input_ranges(run, records)
-    compared = records if _compares(settings) else ()
+    compared = records if settings.compares else ()
     scored = for_each(run, lambda watched, record: _score(watched, record, records), compared)
     rows = [row for model_rows in scored for row in model_rows]
     write_rows(out / LABELS_FILE, label_rows(run.data), LabelRow)
@@ -127,7 +127,7 @@ def plan_study(
         ConfigError: If study, task and sites contradict each other, or a filter names nothing.
         CaseError: If a site lacks cases or labels, or files are missing or damaged.
     """
-    run = _open(
+    run = open_study(
         settings,
         out=out,
         launch_federation=launch_federation,
@@ -137,15 +137,20 @@ def plan_study(
     return _checked(run, make_schedule(run, only=only))
 
 
-def _open(
+def open_study(
     settings: StudySettings,
     *,
     out: Path,
     launch_federation: LaunchFederation,
-    on_event: OnEvent,
-    workers: int | None,
+    on_event: OnEvent = ignore_event,
+    workers: int | None = None,
 ) -> StudyRun:
-    """A study, checked and ready to run."""
+    """A study, checked and ready to run.
+
+    Raises:
+        ConfigError: If study, task and sites contradict each other.
+        CaseError: If a site lacks cases or labels, or files are missing or damaged.
+    """
     data, device = check_study(settings), select_device(settings.device)
     return StudyRun(
         settings=settings,
@@ -159,11 +164,6 @@ def _open(
         launch_federation=launch_federation,
         on_event=on_event,
     )
-
-
-def _compares(settings: StudySettings) -> bool:
-    """Whether the study's models are scored."""
-    return settings.train_split == "train"
 
 
 def _train_all(run: StudyRun, models: Sequence[ModelId]) -> tuple[ModelRecord, ...]:
@@ -184,10 +184,7 @@ def _ensemble(model: ModelId, trained: Sequence[ModelRecord]) -> ModelRecord:
     """The record of an ensemble, from those of its members."""
     members = _members(model, trained)
     return ModelRecord(
-        regime=model.regime,
-        arm=model.arm,
-        seed=model.seed,
-        train_site=model.train_site,
+        **asdict(model),
         sha256=ensemble_sha256([member.sha256 for member in members]),
         steps=sum(member.steps for member in members),
         seconds=sum(member.seconds for member in members),
@@ -213,7 +210,7 @@ def _checked(run: StudyRun, schedule: Schedule) -> StudyChecked:
     """What will run, for whoever shows the progress."""
     return StudyChecked(
         schedule=schedule,
-        n_models=len(schedule.included) if _compares(run.settings) else 0,
+        n_models=len(schedule.included) if run.settings.compares else 0,
         n_test_cases=sum(len(site.test) for site in run.data.everywhere),
         budget_steps=budget_steps(run),
         warnings=run.data.warnings,

@@ -19,6 +19,7 @@ from segfed.sites import LabelledCase, Task
 from segfed.study.events import CaseScored
 from segfed.study.models import ModelId
 from segfed.study.personal import at_site, sha256_at_site
+from segfed.study.preflight import SiteLabels
 from segfed.study.records import METRICS, REFERENCE_VOLUME, ScoreRow
 from segfed.study.run import StudyRun
 from segfed.volumes import read_channels, read_label, write_label
@@ -43,36 +44,54 @@ def score_model(
         networks: Its network, or those of an ensemble.
         weights_sha256: Identifies their weights.
     """
-    cases = [(site, labelled) for site in run.data.everywhere for labelled in site.test]
+    tests = _tests(run, model)
     own = {
         site.site.name: at_site(run, model, networks, site=site.site.name)
         for site in run.data.everywhere
     }
     rows = []
-    for done, (site, labelled) in enumerate(cases, start=1):
-        path = run.out / model.predictions / site.site.name / f"{labelled.case.case_id}.nii.gz"
-        sha256 = sha256_at_site(run, model, weights_sha256, site=site.site.name)
-        key = _key(run, labelled, sha256)
-        scores = _stored_scores(path, key)
+    for done, test in enumerate(tests, start=1):
+        site = test.site.site.name
+        key = _key(run, test.labelled, sha256_at_site(run, model, weights_sha256, site=site))
+        scores = _stored_scores(test.path, key)
         if scores is None:
-            scores = _predict_and_score(run, own[site.site.name], labelled, path=path, key=key)
+            scores = _predict_and_score(run, own[site], test.labelled, path=test.path, key=key)
         rows += [
             ScoreRow(
                 regime=model.regime,
                 arm=model.arm,
                 seed=model.seed,
                 train_site=model.train_site,
-                test_site=site.site.name,
-                external=site in run.data.external,
-                case=labelled.case.case_id,
+                test_site=site,
+                external=test.site in run.data.external,
+                case=test.labelled.case.case_id,
                 structure=structure,
                 metric=metric,
                 value=float(value),
             )
             for structure, metric, value in scores
         ]
-        run.on_event(CaseScored(model, done, len(cases)))
+        run.on_event(CaseScored(model, done, len(tests)))
     return rows
+
+
+@dataclass(frozen=True)
+class _Test:
+    """A test case of a study, and where one model's prediction of it lies."""
+
+    site: SiteLabels
+    labelled: LabelledCase
+    path: Path
+
+
+def _tests(run: StudyRun, model: ModelId) -> list[_Test]:
+    """The test cases of all sites, those of external ones last."""
+    folder = run.out / model.predictions
+    return [
+        _Test(site, labelled, folder / site.site.name / f"{labelled.case.case_id}.nii.gz")
+        for site in run.data.everywhere
+        for labelled in site.test
+    ]
 
 
 @dataclass(frozen=True)
@@ -91,19 +110,17 @@ def stored_scores(run: StudyRun, model: ModelId, weights_sha256: str | None) -> 
 
     A study of a split that is not compared predicts nothing.
     """
-    if run.settings.train_split != "train":
+    if not run.settings.compares:
         return StoredScores(0, ())
     n_left, seconds = 0, []
-    for site in run.data.everywhere:
-        for labelled in site.test:
-            path = run.out / model.predictions / site.site.name / f"{labelled.case.case_id}.nii.gz"
-            key = None
-            if weights_sha256:
-                sha256 = sha256_at_site(run, model, weights_sha256, site=site.site.name)
-                key = _key(run, labelled, sha256)
-            n_left += key is None or _stored_scores(path, key) is None
-            if (took := _seconds(path)) is not None:
-                seconds.append(took)
+    for test in _tests(run, model):
+        key = None
+        if weights_sha256:
+            sha256 = sha256_at_site(run, model, weights_sha256, site=test.site.site.name)
+            key = _key(run, test.labelled, sha256)
+        n_left += key is None or _stored_scores(test.path, key) is None
+        if (took := _seconds(test.path)) is not None:
+            seconds.append(took)
     return StoredScores(n_left, tuple(seconds))
 
 

@@ -139,6 +139,24 @@ class StudySettings(Settings):
     device: str = "auto"
     """``cpu``, ``cuda``, or ``auto`` for the fastest there is."""
 
+    @property
+    def compares(self) -> bool:
+        """Whether its models are scored; those of the warm-up cases are there to propose."""
+        return self.train_split == "train"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _on_one_machine(cls, raw: Any) -> Any:
+        """Say so where somebody hands over the file of a study across hospitals."""
+        if isinstance(raw, dict) and "study" in raw and "name" not in raw:
+            raise ValueError(
+                f"study = {raw['study']!r} begins the file of a study across hospitals, which "
+                "`segfed federate` signs and submits. For a study on one machine write name "
+                "instead of study, name the sites, write arms and seeds as lists, and put rounds "
+                "and steps_per_round into a table [budget]"
+            )
+        return raw
+
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         for key in ("sites", "external_sites", "arms", "regimes", "seeds"):

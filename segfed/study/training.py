@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from segfed.engine import (
 )
 from segfed.files import sha256_bytes, sha256_file, write_bytes, write_json
 from segfed.protocol import FederationJob, Manifest, RoundRecord, most_spent
+from segfed.run_files import STATE_FILE, read_rounds, read_state
 from segfed.sites import LabelledCase
 from segfed.study.events import TrainingAdvanced, TrainingFinished, TrainingStarted
 from segfed.study.models import ModelId, arm_choice
@@ -39,7 +40,7 @@ def untrained_model(run: StudyRun, model: ModelId) -> ModelRecord:
     """The network before its first step: the start of every training of this seed."""
     state = build_network(run.plan, seed=model.seed).state_dict()
     sha256 = write_weights(run.out / model.folder / WEIGHTS_FILE, state)
-    return _record(model, sha256=sha256, steps=0, seconds=0.0, n_cases=0)
+    return ModelRecord(**asdict(model), sha256=sha256, steps=0, seconds=0.0, n_cases=0)
 
 
 def untrained_sha256(run: StudyRun, model: ModelId) -> str:
@@ -72,9 +73,9 @@ def find_training(run: StudyRun, model: ModelId, *, start_sha256: str) -> FoundT
     inputs = _inputs(run, model, start_sha256=start_sha256)
     last = _read_json(folder / _RECORD_FILE)
     finished, share_done = _finished(folder, inputs), 0.0
-    is_begun = model.regime == "federated" and _read_json(folder / INPUTS_FILE) == inputs
+    is_begun = (folder / STATE_FILE).exists() and _read_json(folder / INPUTS_FILE) == inputs
     if is_begun and finished is None:
-        share_done = len(_round_records(folder)) / run.settings.budget.rounds
+        share_done = read_state(folder).rounds_done / run.settings.budget.rounds
     return FoundTraining(finished, ModelRecord.model_validate(last) if last else None, share_done)
 
 
@@ -144,8 +145,8 @@ def _train_here(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
         device=run.device,
         on_step=lambda done, loss: run.on_event(TrainingAdvanced(model, done, loss)),
     )
-    return _record(
-        model,
+    return ModelRecord(
+        **asdict(model),
         sha256=write_weights(run.out / model.folder / WEIGHTS_FILE, state),
         steps=total,
         seconds=summary.seconds,
@@ -175,10 +176,10 @@ def _train_federated(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
     best = folder / f"round_{best_round:03d}.safetensors"
     write_bytes(folder / WEIGHTS_FILE, best.read_bytes())
     keep_personal(run, model, manifest, round_number=best_round)
-    records = _round_records(folder)
+    records = read_rounds(folder, state)
     validated = any(record.validation_dice is not None for record in records)
-    return _record(
-        model,
+    return ModelRecord(
+        **asdict(model),
         sha256=sha256_file(folder / WEIGHTS_FILE),
         steps=_steps_taken(records),
         seconds=sum(record.seconds for record in records),
@@ -186,15 +187,6 @@ def _train_federated(run: StudyRun, model: ModelId, start: Path) -> ModelRecord:
         best_step=_steps_taken(records[:best_round]) if validated else None,
         epsilon=most_spent(records),
     )
-
-
-def _round_records(folder: Path) -> list[RoundRecord]:
-    """The rounds of a federated training so far; a line that a kill cut short is none."""
-    path = folder / "metrics.jsonl"
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [RoundRecord.model_validate_json(line) for line in lines if line.endswith("\n")]
 
 
 def _steps_taken(records: Sequence[RoundRecord]) -> int:
@@ -256,17 +248,12 @@ def _inputs(run: StudyRun, model: ModelId, *, start_sha256: str) -> dict[str, An
         "steps": None if federated else _steps(run, model),
         "sites": {
             site.site.name: {
-                "train": _hashes(site.train[model.arm]),
-                "validation": _hashes(site.validation),
+                "train": [labelled.hashes for labelled in site.train[model.arm]],
+                "validation": [labelled.hashes for labelled in site.validation],
             }
             for site in _train_sites(run, model)
         },
     }
-
-
-def _hashes(labelled: Sequence[LabelledCase]) -> list[list[str]]:
-    """Image and label hash of each case."""
-    return [[item.case.image_sha256, item.record.label_sha256] for item in labelled]
 
 
 def _finished(folder: Path, inputs: dict[str, Any]) -> ModelRecord | None:
@@ -283,28 +270,3 @@ def _finished(folder: Path, inputs: dict[str, Any]) -> ModelRecord | None:
 def _read_json(path: Path) -> Any:
     """A file's content; None where there is no file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def _record(
-    model: ModelId,
-    *,
-    sha256: str,
-    steps: int,
-    seconds: float,
-    n_cases: int,
-    best_step: int | None = None,
-    epsilon: float | None = None,
-) -> ModelRecord:
-    """What is kept of a model beside its weights."""
-    return ModelRecord(
-        regime=model.regime,
-        arm=model.arm,
-        seed=model.seed,
-        train_site=model.train_site,
-        sha256=sha256,
-        steps=steps,
-        seconds=seconds,
-        n_cases=n_cases,
-        best_step=best_step,
-        epsilon=epsilon,
-    )

@@ -96,7 +96,7 @@ def test_an_agent_refuses_what_is_unapproved_and_stops_in_the_middle_of_a_job(
             transport=httpx.HTTPTransport(uds=str(socket_path)), base_url="http://agent"
         ) as client:
             query = {"manifest": manifest.sha256, "round": 1, "verb": "train"}
-            state = client.post("/v1/jobs", params=query, content=job(manifest).weights).json()
+            state = client.post("/v2/jobs", params=query, content=job(manifest).weights).json()
         process.send_signal(signal.SIGINT)
         code, story = process.wait(60), process.stdout.read()
 

@@ -8,23 +8,10 @@ import numpy as np
 import pytest
 
 from segfed.cli.label_server import label_server
-from segfed.engine import Lineage, build_network, make_plan, write_bundle
 from segfed.phantom.slicer import SlicerClient
-from segfed.sites import Site
-from segfed.study import publish
 from segfed.volumes import Volume, read_label, write_label
+from tests.model_samples import publish_untrained
 from tests.sites_samples import make_grid, make_site
-
-
-def publish_untrained(site: Site, folder, **changes) -> str:
-    plan = make_plan(site.task, {"patch_voxels": [8, 8, 4]}).model_copy(update=changes)
-    lineage = Lineage(
-        study="test", arm="manual", seed=0, sites=(), data=("synthetic",), train_images={}
-    )
-    state = build_network(plan, seed=0).state_dict()
-    sha256 = write_bundle(folder, plan=plan, state=state, lineage=lineage, card="")
-    publish(folder, site)
-    return sha256
 
 
 def clicked(client, case_id: str, **points):

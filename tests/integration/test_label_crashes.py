@@ -26,9 +26,9 @@ from segfed.cli.label_listen import LOOPBACK, free_port
 from segfed.files import remove_leftovers, sha256_file
 from segfed.sites import LabelRecord, Site
 from segfed.volumes import Volume, read_label, write_label
-from tests.integration.test_label_server import SEGMENTS, publish_untrained
 from tests.integration.warm_server import WarmServer, wait_until_ready, warm_server
-from tests.sites_samples import SHAPE, make_grid, make_site
+from tests.model_samples import publish_untrained
+from tests.sites_samples import SEGMENTS, SHAPE, make_grid, make_site
 
 SAVED_CASES = ("case0", "case1", "case2", "case3")
 PROPOSED_CASES = ("case4", "case5")

@@ -32,8 +32,8 @@ from segfed.sites import (
     signing_key,
 )
 from segfed.volumes import Volume, read_label, write_label
-from tests.integration.test_label_server import SEGMENTS, publish_untrained
-from tests.sites_samples import make_grid, make_label, make_site
+from tests.model_samples import publish_untrained
+from tests.sites_samples import SEGMENTS, make_grid, make_label, make_site
 from tests.tls_samples import make_certificate
 
 PASSWORD = "correct horse battery"

@@ -20,14 +20,13 @@ from segfed.cli.label import app
 from segfed.cli.label_listen import Listen
 from segfed.cli.label_server import label_server, running_server
 from segfed.cli.server_folder import temporary_folder
-from segfed.engine import Lineage, build_network, make_plan, write_bundle
 from segfed.errors import ServerError
 from segfed.phantom import CaseCounts, Reader, generate_sites
 from segfed.phantom.annotator import annotate_site
 from segfed.sites import Site
-from segfed.study import publish
 from segfed.volumes import Volume, read_label, write_label
-from tests.sites_samples import make_label, make_site
+from tests.model_samples import publish_untrained
+from tests.sites_samples import SEGMENTS, make_label, make_site
 
 SPACING_MM = 12.0
 TINY_PLAN = {
@@ -36,26 +35,6 @@ TINY_PLAN = {
     "features": [4, 8],
     "stem_stride": 1,
 }
-SEGMENTS = [{"name": "skin", "idx": 1}, {"name": "core", "idx": 2}]
-
-
-def publish_untrained(
-    site: Site, folder: Path, *, seed: int = 0, trained_on=(), click_label: str | None = None
-) -> str:
-    """Publish a network as it is before its first step; returns its hash."""
-    plan = make_plan(site.task, TINY_PLAN).model_copy(update={"click_label": click_label})
-    lineage = Lineage(
-        study="test",
-        arm="manual",
-        seed=seed,
-        sites=(site.name,),
-        data=("synthetic",),
-        train_images={site.name: tuple(trained_on)},
-    )
-    state = build_network(plan, seed=seed).state_dict()
-    sha256 = write_bundle(folder, plan=plan, state=state, lineage=lineage, card="# Untrained\n")
-    publish(folder, site)
-    return sha256
 
 
 @pytest.mark.parametrize(
@@ -74,7 +53,7 @@ def test_a_reader_works_through_a_sites_study_cases(tmp_path, task, habits, orig
         counts=CaseCounts(warmup=1, train=2, validation=1, test=1),
         spacing_mm=SPACING_MM,
     )
-    model_sha256 = publish_untrained(site, tmp_path / "bundle")
+    model_sha256 = publish_untrained(site, tmp_path / "bundle", plan=TINY_PLAN)
     reader = Reader(name="ann", **habits)
     ledger = site.ledger()
     for case in site.split("train"):
@@ -112,7 +91,7 @@ def test_label_simulate_corrects_the_training_cases_that_another_reader_has_draw
     )
     before = site.ledger().records()
     without_model = CliRunner().invoke(app, ["simulate", str(site.folder)])
-    publish_untrained(site, tmp_path / "bundle")
+    publish_untrained(site, tmp_path / "bundle", plan=TINY_PLAN)
 
     done = CliRunner().invoke(app, ["simulate", str(site.folder)], catch_exceptions=False)
 
@@ -248,7 +227,7 @@ def test_a_server_that_cannot_start_says_why(tmp_path):
     (tmp_path / "images").mkdir()
 
     with (
-        pytest.raises(ServerError, match=r"ended with code 3.*No site file at"),
+        pytest.raises(ServerError, match=r"ended with code 3.*holds no site\.toml"),
         label_server(tmp_path),
     ):
         pass

@@ -13,21 +13,9 @@ import pytest
 
 from segfed.cli.label_listen import Listen
 from segfed.cli.label_server import running_server
-from segfed.engine import Lineage, build_network, load_bundle, make_plan, write_bundle
-from segfed.sites import Site, submit_label
-from segfed.study import current_model, publish
-from tests.study_samples import PLAN, block, make_site
-
-
-def publish_start(site: Site, folder) -> str:
-    plan = make_plan(site.task, PLAN)
-    lineage = Lineage(
-        study="warm-up", arm="manual", seed=0, sites=(), data=("synthetic",), train_images={}
-    )
-    state = build_network(plan, seed=0).state_dict()
-    sha256 = write_bundle(folder, plan=plan, state=state, lineage=lineage, card="")
-    publish(folder, site)
-    return sha256
+from segfed.engine import load_bundle
+from segfed.study import current_model
+from tests.study_samples import approve, make_site, publish_start
 
 
 # The training runs at low priority: on a busy machine it takes minutes to start.
@@ -53,14 +41,7 @@ def test_a_training_is_started_watched_and_ends_with_the_server(tmp_path):
         assert not client.train_status(check_if_running=True)
         with pytest.raises(MONAILabelClientException, match=r"422.*an approved label"):
             client.train_start("kidney_tumor", {})
-        submit_label(
-            site,
-            case_id="a-0",
-            label=block(2),
-            origin="manual",
-            reader="manual-reader",
-            status="approved",
-        )
+        approve(site, 0)
 
         begun = client.train_start("kidney_tumor", {"minutes": 30})
         until(lambda: "epoch" in client.info()["train_stats"]["kidney_tumor"])
@@ -88,15 +69,7 @@ def training_processes(server_pid: int) -> list[psutil.Process]:
 def test_a_training_publishes_and_other_channels_are_served(tmp_path):
     site = make_site(tmp_path, "a", seed=1)
     parent = publish_start(site, tmp_path / "bundle")
-    for number in (0, 2):
-        submit_label(
-            site,
-            case_id=f"a-{number}",
-            label=block(2 + number),
-            origin="manual",
-            reader="manual-reader",
-            status="approved",
-        )
+    approve(site, 0, 2)
     with (
         running_server(site.folder, listen=Listen(), reader="ann", device="cpu") as server,
         httpx.Client(base_url=server.url) as client,

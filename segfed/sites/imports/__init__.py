@@ -4,7 +4,6 @@ from segfed.sites.imports.brats import find_brats
 from segfed.sites.imports.data_set import DataFormat, import_data_set
 from segfed.sites.imports.kits import find_kits
 from segfed.sites.imports.msd import find_msd
-from segfed.sites.imports.placement import Placement, place_cases
 from segfed.sites.imports.source import (
     ImportSummary,
     OnCase,
@@ -17,13 +16,11 @@ __all__ = [
     "DataFormat",
     "ImportSummary",
     "OnCase",
-    "Placement",
     "SourceCase",
     "find_brats",
     "find_kits",
     "find_msd",
     "import_cases",
     "import_data_set",
-    "place_cases",
     "read_source_label",
 ]

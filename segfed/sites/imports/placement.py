@@ -89,15 +89,17 @@ def read_rows(path: Path, *, columns: Iterable[str] = TABLE_COLUMNS) -> list[dic
             reader = csv.DictReader(handle)
             rows, found = list(reader), list(reader.fieldnames or ())
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"No readable table at {path}: {error}. Check the path.") from error
+        raise ConfigError(
+            f"No readable table at {path}: {error}; expected a CSV file. Check the path."
+        ) from error
     known = list(columns)
     problems = [_explain_column(name, known) for name in found if name not in known]
     if "case_id" not in found or not rows:
         problems.append(f"found columns {found} and {len(rows)} lines, expected a case_id in each")
     if any(None in row or None in row.values() for row in rows):
         problems.append("some lines have more or fewer values than the first line has columns")
-    names = [row.get("case_id") for row in rows]
-    if twice := sorted({str(name) for name in names if names.count(name) > 1}):
+    names = [str(row["case_id"]) for row in rows] if "case_id" in found else []
+    if twice := sorted({name for name in names if names.count(name) > 1}):
         problems.append(f"cases {', '.join(twice)} stand in more than one line")
     if problems:
         raise ConfigError(f"{path}: {'; '.join(problems)}. Correct the table.")
@@ -155,8 +157,8 @@ def _sites_by_rule(
     """Site of every case that the rule places, whole patients at a time."""
     if not sites:
         raise ConfigError(
-            "Nothing says to which site a case belongs. Give sizes such as a=100,b=50, or a "
-            "table with the columns case_id and site."
+            "Nothing says to which site a case belongs. Give --sites north if all belong to one, "
+            "sizes such as --sites a=100,b=50, or a table with the columns case_id and site."
         )
     wanted = sum(size or 0 for size in sites.values())
     if wanted > len(patients):

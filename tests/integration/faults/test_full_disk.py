@@ -16,7 +16,7 @@ from tests.deployment_samples import (
 )
 from tests.small_disk import small_disk
 
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(2400)]
 
 STEPS = 300
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.deployment_samples import (
+    RELAY,
     final_weights,
     killed_in_round,
     make_federation,
@@ -30,7 +31,7 @@ def federation(tmp_path_factory):
     [
         ("server", "flower-superlink", 2),
         pytest.param("agent", "federate agent", 1, marks=pytest.mark.soak),
-        pytest.param("relay", "flwr-clientapp", 1, marks=pytest.mark.soak),
+        pytest.param("relay", RELAY, 1, marks=pytest.mark.soak),
         pytest.param("node", "flower-supernode", 1, marks=pytest.mark.soak),
     ],
 )

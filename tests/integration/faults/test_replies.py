@@ -30,7 +30,7 @@ from tests.deployment_samples import (
 )
 from tests.socket_samples import serving, short_folder
 
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(2400)]
 
 HONEST = ("north", "southern")
 HOSTILE = "west"

@@ -1,0 +1,42 @@
+"""What each site was found to add to the federated model, where somebody measured it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from segfed.report.values import json_number
+from segfed.study.contribution import Interval, read_contributions
+
+
+def summarize_contributions(run_folder: Path) -> dict[str, Any] | None:
+    """The figures of ``contribution.json`` as elsewhere in the report; None without it.
+
+    Raises:
+        ConfigError: If the file is damaged.
+    """
+    record = read_contributions(run_folder)
+    if record is None:
+        return None
+    return {
+        "arm": record.arm,
+        "seeds": list(record.seeds),
+        "n_orders": record.n_orders,
+        "n_bootstrap": record.n_bootstrap,
+        "sites": {
+            row.site: {
+                "own": _estimate(row.own),
+                "others": _estimate(row.others),
+                "shapley": _estimate(row.shapley),
+                "n_cases": record.n_cases[row.site],
+            }
+            for row in record.sites
+        },
+        "groups": [group.model_dump(mode="json") for group in record.groups],
+    }
+
+
+def _estimate(found: Interval) -> dict[str, float | None]:
+    """A figure with its interval."""
+    low, high = json_number(found.low), json_number(found.high)
+    return {"mean": json_number(found.mean), "ci_low": low, "ci_high": high}
