@@ -98,7 +98,7 @@ def _random_matrix(
         value = sine * cross[row][column] + (1 - cosine) * along[row] * along[column]
         value += cosine * (row == column)
         value *= 1.0 if thin in (row, column) else scale
-        return value * spacing_mm[column] / spacing_mm[row]
+        return float(value * spacing_mm[column] / spacing_mm[row])
 
     return [[entry(row, column) for column in range(3)] for row in range(3)]
 
