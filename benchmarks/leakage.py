@@ -23,6 +23,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from hippocampus import TASK
+from result_lines import read
 
 from segfed.attacks import (
     Candidate,
@@ -46,8 +48,6 @@ from segfed.files import write_text
 from segfed.privacy import clip, noise_multiplier_for
 from segfed.sites import Site, load_site, load_task, select_labels
 
-ROOT = Path(__file__).resolve().parents[1]
-TASK = ROOT / "docs" / "examples" / "hippocampus" / "hippocampus.toml"
 PLAN = {
     "spacing_mm": (2.0, 2.0, 2.0),
     "patch_voxels": (24, 32, 24),
@@ -278,8 +278,7 @@ def main() -> None:
             iterations=arguments.iterations,
         )
         return
-    lines = arguments.results.read_text().splitlines() if arguments.results.exists() else []
-    done = [json.loads(line) for line in lines]
+    done = read(arguments.results)
     if arguments.summary:
         summarise([item for item in done if item["seed"] in arguments.seeds])
         return

@@ -3,7 +3,8 @@
     python benchmarks/training_memory.py [--data FOLDER] [--cases 10 500] [--steps 30]
 
 The cases are the hippocampus volumes of `training_speed.py`, repeated where more are asked for.
-Each number of cases gets a process of its own. `anonymous` is what the process needs; `mapped` are
+Each number of cases gets a process of its own. Shares are of the seconds of the processor, and mean
+something with OMP_NUM_THREADS=1 alone. `anonymous` is what the process needs; `mapped` are
 pages of the cache's files that lie in memory as long as nothing else wants it.
 """
 
@@ -14,15 +15,17 @@ import itertools
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from training_speed import DATA, TASK, labelled_cases, trainer
 
 from segfed.engine import make_plan, prepare, select_device
+from segfed.engine.batches import training_batch
 from segfed.sites import LabelledCase, load_task
 
 STATUS = Path("/proc/self/status")
@@ -42,24 +45,27 @@ def train(labelled: Sequence[LabelledCase], cache: Path, steps: int, sender: Any
     run = trainer(plan, cases, seed=0, steps=steps, device=device)
     run.run(1)
     before = memory_mb()
-    loading, ended, compute = 0.0, time.perf_counter(), run._gradients.take
+    spent = [0.0]
 
-    def timed(images: torch.Tensor, labels: torch.Tensor) -> float:
-        nonlocal loading
-        loading += time.perf_counter() - ended
-        return compute(images, labels)
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, whose seconds of the processor are added up."""
 
-    def end(*_: object) -> None:
-        nonlocal ended
-        ended = time.perf_counter()
+        def call(*arguments: Any, **named: Any) -> Any:
+            started = time.thread_time()
+            result = function(*arguments, **named)
+            spent[0] += time.thread_time() - started
+            return result
 
-    # What lies between the end of a step and the start of the next one's network.
-    run._gradients.take = timed  # type: ignore[method-assign]
-    run._optimizer.register_step_post_hook(end)
-    ended = time.perf_counter()
-    seconds = run.run(steps - 1).seconds
+        return call
+
+    # Patches are read by a thread of their own, and augmented by the one that computes.
+    run._draw = timed(run._draw)  # type: ignore[method-assign]
+    started = time.process_time()
+    with patch("segfed.engine.training.training_batch", timed(training_batch)):
+        run.run(steps - 1)
+    seconds = time.process_time() - started
     n_open = len(list(Path("/proc/self/fd").iterdir()))
-    sender.send((before, memory_mb(), n_open, loading / seconds, seconds / (steps - 1)))
+    sender.send((before, memory_mb(), n_open, spent[0] / seconds, seconds / (steps - 1)))
 
 
 def main() -> None:
@@ -97,7 +103,7 @@ def main() -> None:
             print(
                 f"{n_cases:4d} cases: anonymous {first:.0f} MB after 1 step, {last:.0f} MB after "
                 f"{arguments.steps}; mapped {mapped:.0f} MB; {n_open} open files; loading and "
-                f"augmentation {100 * share:.1f} % of {step_seconds:.3f} s a step"
+                f"augmentation {100 * share:.1f} % of {step_seconds:.3f} s of the processor a step"
             )
 
 

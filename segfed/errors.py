@@ -16,6 +16,11 @@
   - ServerError      the label server does not start, or answers with an error
 """
 
+from collections.abc import Sequence
+
+_SHOWN = 20
+"""Problems that one message names."""
+
 
 class SegfedError(Exception):
     """Base class: catch this to handle any failure that segfed explains itself."""
@@ -71,3 +76,24 @@ class BudgetError(SegfedError, RuntimeError):
 
 class ServerError(SegfedError, RuntimeError):
     """The label server does not start, or answers with an error."""
+
+
+def raise_together(problems: Sequence[SegfedError], *, advice: str) -> None:
+    """Raise what is wrong with several cases as one error, so that all can be corrected at once.
+
+    Args:
+        problems: One for each case that cannot be used; nothing is raised for none.
+        advice: What to do; a single problem is raised as it is and has advice of its own.
+
+    Raises:
+        SegfedError: The single problem.
+        CaseError: If there are several; it names up to twenty.
+    """
+    if not problems:
+        return
+    if len(problems) == 1:
+        raise problems[0]
+    shown = [f"  {problem}" for problem in problems[:_SHOWN]]
+    hidden = [f"  and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+    lines = "\n".join([*shown, *hidden])
+    raise CaseError(f"{len(problems)} cases cannot be used:\n{lines}\n{advice}")

@@ -162,6 +162,16 @@ def test_help_does_not_wait_for_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_study_file_in_place_of_its_run_is_explained(monkeypatch, tmp_path):
+    study = tmp_path / "study.toml"
+    study.touch()
+
+    code, text = fail(["report", str(study)], monkeypatch)
+
+    assert code == 1
+    assert "expected the folder of a finished study" in " ".join(text.split())
+
+
 def test_brackets_of_a_message_are_shown(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     with console.err.capture() as captured:

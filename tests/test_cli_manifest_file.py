@@ -70,5 +70,5 @@ def test_a_misspelt_key_is_explained(tmp_path):
 
 
 def test_the_file_of_a_study_on_one_machine_is_told_apart(tmp_path):
-    with pytest.raises(ConfigError, match=r"budget and sites belong to a study on one machine"):
+    with pytest.raises(ConfigError, match=r"budget, sites belong to a study on one machine"):
         read_manifest(write(tmp_path, 'name = "beans"\nsites = ["a"]\n[budget]\nrounds = 3\n'))

@@ -17,9 +17,9 @@ def test_a_patch_takes_what_a_count_by_hand_gives():
     #   skip with upsampled 16, decoder 4 x 8 = 32: 89 V; 2 gradients of the largest, 16 each: 32 V;
     #   both in bfloat16: 2 x 121 = 242 bytes
     #   loss in float32: log-probability, probability, one-hot 3 x 3 x 4: 36 bytes
-    #   the batch itself: float32 image and int64 label 12 bytes
+    #   the batch itself: float32 image and uint8 label 5 bytes
     plan = sample_plan(features=(8, 16), patch_voxels=(16, 24, 16))
-    per_patch = (242 + 36 + 12) * 16 * 24 * 16
+    per_patch = (242 + 36 + 5) * 16 * 24 * 16
 
     grown = training_bytes(plan, batch_size=5) - training_bytes(plan, batch_size=4)
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
-from segfed.engine import UNet, build_network, read_plan
+from segfed.engine import UNet, build_network, read_plan, to_bytes
 from segfed.engine.blocks import Convolution, Head, InstanceNorm, Upsample, build_level
 from segfed.engine.network import network_arguments
 from tests.engine_samples import sample_plan
 
 VARIANTS = [{"group_norm": True}, {"residual": True}, {"group_norm": True, "residual": True}]
+
+
+def test_networks_built_at_once_have_the_weights_of_their_seeds():
+    plan = sample_plan(features=(32, 64, 128))
+    alone = [to_bytes(build_network(plan, seed=seed).state_dict()) for seed in range(8)]
+
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda seed: build_network(plan, seed=seed), range(8)))
+
+    assert [to_bytes(network.state_dict()) for network in together] == alone
 
 
 @pytest.mark.parametrize("stem_stride", [1, 2])

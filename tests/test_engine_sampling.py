@@ -57,7 +57,7 @@ def test_a_case_without_labels_is_drawn_from_too():
 
     assert labels.sum() == 0
     assert images.shape == (8, 1, 4, 4, 4)
-    assert labels.dtype == torch.int64
+    assert labels.dtype == torch.uint8
 
 
 def test_the_same_generator_gives_the_same_batch():

@@ -99,6 +99,19 @@ def test_a_value_that_the_profile_does_not_know_is_refused(folders):
         evaluate_folders(reference, predicted, profile="kits23")
 
 
+@pytest.mark.parametrize("profile", ["kits23", "generic"])
+def test_all_files_that_cannot_be_scored_are_named_at_once(folders, profile):
+    reference, predicted = folders
+    for name in ("case.1", "case.2", "case.3"):
+        save(reference, f"{name}.nii.gz", 1)
+        save(predicted, f"{name}.nii.gz", 1)
+    (predicted / "case.1.nii.gz").write_bytes(b"cut off")
+    (predicted / "case.3.nii.gz").write_bytes(b"cut off, too")
+
+    with pytest.raises(CaseError, match=r"(?s)2 cases .*case\.1.*case\.3.*Nothing was written"):
+        evaluate_folders(reference, predicted, profile=profile)
+
+
 def test_folders_without_a_common_name_are_a_mistake(folders):
     reference, predicted = folders
     save(predicted, "prediction_1.nii.gz", 1)

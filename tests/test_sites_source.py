@@ -151,6 +151,23 @@ def test_a_case_with_a_wrong_label_leaves_no_trace_of_itself(tmp_path):
     assert left == {"site.toml", "task.toml"}
 
 
+def test_all_cases_that_cannot_be_used_are_named_and_the_others_are_there(tmp_path):
+    found = find_cases(tmp_path)
+    found[1].channels["t1"].write_bytes(b"cut off")
+    write_label(make_label(core_value=9), found[2].label)
+
+    with pytest.raises(CaseError, match=r"(?s)2 cases .*bean1.*bean2.*other cases are"):
+        import_all(tmp_path, found)
+
+    assert {case.case_id for case in load_site(tmp_path / "sites/north").cases} == {
+        "bean0",
+        "bean3",
+    }
+    write_image(make_image(1), found[1].channels["t1"])
+    write_label(make_label(core_value=4), found[2].label)
+    assert import_all(tmp_path, found).n_new == 2
+
+
 def test_a_case_without_a_label_is_imported_without_one(tmp_path):
     (case, *_) = find_cases(tmp_path)
 

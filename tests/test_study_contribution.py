@@ -119,6 +119,7 @@ def test_the_command_says_what_it_will_train_and_prints_a_table(root, monkeypatc
     assert "8 models of groups of sites" in planned.stderr
     assert shown.exit_code == 0
     assert "What each site adds (manual labels, seed 0)" in shown.stdout
+    assert "do not cover what differs from training to training" in shown.stdout
     written = json.loads((root / "run" / CONTRIBUTION_FILE).read_text())
     assert written["n_orders"] is None
 

@@ -23,7 +23,8 @@ OWNERS_FOLDER = "study_owners"
 # What is signed says what it is for: a signature made for another purpose cannot be passed off.
 _PURPOSE = b"segfed study manifest 1\n"
 _HOW_TO_MAKE_KEYS = (
-    "Make one with `openssl genpkey -algorithm ed25519 -out owner.key` and its public half with "
+    "Give the private key; only if there is none yet, make one with `openssl genpkey -algorithm "
+    "ed25519 -out owner.key`, and its public half with "
     "`openssl pkey -in owner.key -pubout -out owner.pub`."
 )
 
@@ -67,7 +68,7 @@ def read_signed(path: Path) -> SignedManifest:
     Raises:
         ConfigError: If the file is missing or is no signed manifest; every problem is listed.
     """
-    return load_json(path, SignedManifest, kind="signed manifest")
+    return load_json(path, SignedManifest, kind="study that `segfed federate sign` wrote")
 
 
 def check_signature(signed: SignedManifest, site_folder: Path) -> str:
@@ -86,9 +87,9 @@ def check_signature(signed: SignedManifest, site_folder: Path) -> str:
     raise RefusedError(
         AgentErrorCode.UNKNOWN_STUDY,
         f"The manifest {signed.manifest.sha256[:12]} of study {signed.manifest.study!r} is not as "
-        f"a trusted owner signed it; expected the signature of one of {', '.join(owners) or 'none'}"
-        f". Ask the owner for the manifest again, or put the owner's public key into "
-        f"{site_folder / OWNERS_FOLDER} as NAME.pub, if you trust it.",
+        f"a trusted owner signed it; this site trusts {', '.join(owners) or 'nobody'}. If you "
+        f"trust who sent it, run `segfed federate trust {site_folder} OWNER.pub` with their public "
+        "key; else ask for the manifest again.",
     )
 
 

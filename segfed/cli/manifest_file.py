@@ -28,7 +28,7 @@ class StudyFile(Manifest):
         """Say why, where somebody hands over the file of a study on one machine."""
         if isinstance(raw, dict) and (found := sorted(_ONE_MACHINE & raw.keys())):
             raise ValueError(
-                f"{' and '.join(found)} belong to a study on one machine (segfed study run): "
+                f"{', '.join(found)} belong to a study on one machine (segfed study run): "
                 "across hospitals a study trains one federated model, and pooled training, which "
                 "would bring their images together, is refused. Remove regimes, sites and "
                 "external_sites, write study instead of name, name one arm and one seed, and put "

@@ -75,9 +75,11 @@ def contribution(
         console.print_json(record.model_dump(mode="json"))
         return
     console.out.print(_table(record))
+    one_seed = " Of one seed: they do not cover what differs from training to training."
     console.out.print(
-        f"In Dice, with 95 % intervals; below 0 the model is better without the site. Written to "
-        f"{run / CONTRIBUTION_FILE}; `segfed report {run}` shows it.",
+        f"In Dice, with 95 % intervals.{one_seed if len(record.seeds) == 1 else ''} Below 0 the "
+        f"model is better without the site. Written to {run / CONTRIBUTION_FILE}; "
+        f"`segfed report {run}` shows it.",
         soft_wrap=True,
         highlight=False,
     )

@@ -151,10 +151,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file of a bundle."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise WeightsError(
-            f"{path} is missing or not JSON ({error}); expected a model bundle as `segfed model "
-            "publish` writes it. Check the path, or publish the model again."
+            f"{path} is missing or not JSON ({error}); expected it in a model's folder. Give the "
+            "one that `segfed model export RUN --out FOLDER` writes, or write it or publish the "
+            "model again."
         ) from error
     if not isinstance(content, dict):
         raise WeightsError(

@@ -20,7 +20,7 @@ def segmentation_loss(
 
     Args:
         logits: Shape (B, K, I, J, K); the class index is the label value.
-        label: Shape (B, I, J, K), int64.
+        label: Shape (B, I, J, K), of any integer type.
         structures: Label values of each structure.
     """
     n_classes = logits.shape[1]
@@ -30,7 +30,7 @@ def segmentation_loss(
         .float()
         .log_softmax(dim=0)
     )
-    values = torch.arange(n_classes, device=label.device)
+    values = torch.arange(n_classes, dtype=label.dtype, device=label.device)
     truth = (label.flatten() == values[:, None]).to(log_probability)
     cross_entropy = -torch.dot(truth.flatten(), log_probability.flatten()) / label.numel()
     # Probability mass of class k on the voxels whose label is l: holds all that Dice needs.
@@ -57,7 +57,7 @@ def loss_at_scales(
 
     Args:
         scales: Logits (B, K, i, j, k) of each scale, the label's own first.
-        label: Shape (B, I, J, K), int64.
+        label: Shape (B, I, J, K), of any integer type.
         structures: Label values of each structure.
     """
     weights = [0.5**depth for depth in range(len(scales))]

@@ -43,7 +43,7 @@ def _count(plan: Plan) -> tuple[int, int]:
     with torch.device("meta"):
         network = UNet(**network_arguments(plan))  # type: ignore[arg-type]
         image = torch.empty(1, plan.n_inputs, *plan.patch_voxels)
-        label = torch.empty(1, *plan.patch_voxels, dtype=torch.int64)
+        label = torch.empty(1, *plan.patch_voxels, dtype=torch.uint8)
     own = {_storage(weight)[0] for weight in network.parameters()}
     scales, activations = _saved(lambda: network.at_scales(image))
     # In float32 here, so that shapes are counted once and halved below.

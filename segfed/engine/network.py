@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Sequence
 from functools import partial
 
@@ -12,6 +13,8 @@ from torch import nn
 
 from segfed.engine.blocks import SLOPE, Head, Upsample, build_level
 from segfed.engine.plan import Plan
+
+_GENERATOR = threading.Lock()
 
 
 class UNet(nn.Module):
@@ -111,7 +114,8 @@ class UNet(nn.Module):
 
 def build_network(plan: Plan, *, seed: int) -> UNet:
     """The plan's network with weights that depend on nothing but the seed."""
-    with torch.random.fork_rng(devices=[]):
+    # Models are built in several threads, and PyTorch's generator belongs to all of them.
+    with _GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = UNet(**network_arguments(plan))  # type: ignore[arg-type]
         for module in network.modules():

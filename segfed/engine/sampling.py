@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,17 +29,17 @@ def draw_batch(
     of the window, for MR the mean of the brain or the background outside it.
 
     Returns:
-        Images (B, C, I, J, K) float32 and labels (B, I, J, K) int64.
+        Images (B, C, I, J, K) float32 and labels (B, I, J, K) uint8.
     """
-    images, labels = [], []
+    n_channels = len(cases[0].image)
+    images = np.zeros((batch_size, n_channels, *patch_voxels), dtype=np.float32)
+    labels = np.zeros((batch_size, *patch_voxels), dtype=np.uint8)
     for index in range(batch_size):
         case = cases[rng.integers(len(cases))]
         labelled = index < round(batch_size * _LABELLED_FRACTION)
         corner = _draw_corner(case, patch_voxels, labelled=labelled, rng=rng)
-        image, label = _cut(case, corner, patch_voxels)
-        images.append(image)
-        labels.append(label)
-    return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels)).long()
+        _cut(case, corner, images[index], labels[index])
+    return torch.from_numpy(images), torch.from_numpy(labels)
 
 
 def _draw_corner(
@@ -47,33 +48,42 @@ def _draw_corner(
     *,
     labelled: bool,
     rng: np.random.Generator,
-) -> NDArray[np.int64]:
+) -> list[int]:
     """First voxel of a patch; negative where the case is smaller than the patch."""
-    slack = np.array(case.label.shape) - patch_voxels
-    lowest, highest = np.minimum(slack, 0), np.maximum(slack, 0)
-    corner = rng.integers(lowest, highest, endpoint=True, dtype=np.int64)
+    slack = [have - size for have, size in zip(case.label.shape, patch_voxels, strict=True)]
+    # One draw of three numbers: bounds that differ by axis take many times as long.
+    corner = [
+        min(room, 0) + int(drawn * (abs(room) + 1))
+        for room, drawn in zip(slack, rng.random(3).tolist(), strict=True)
+    ]
     if not labelled or len(case.positions) == 0:
         return corner
-    # The rows are sorted by value: those of each begin where it first occurs.
-    starts = np.flatnonzero(np.diff(case.positions[:, 0], prepend=-1))
-    value = rng.choice(len(starts))
-    end = starts[value + 1] if value + 1 < len(starts) else len(case.positions)
-    row = case.positions[starts[value] + rng.integers(end - starts[value])]
-    centred = row[1:] - np.array(patch_voxels) // 2
+    # The rows are sorted by value: those of each end where a greater one begins.
+    values, ends = case.positions[:, 0], [0]
+    while ends[-1] < len(values):
+        ends.append(bisect_right(values, values[ends[-1]]))
+    value = rng.choice(len(ends) - 1)
+    row = case.positions[rng.integers(ends[value], ends[value + 1])]
     # Where the case is smaller than the patch, every position shows all of it: keep the draw.
-    return np.where(slack > 0, np.clip(centred, lowest, highest), corner)
+    return [
+        min(max(centre - size // 2, 0), room) if room > 0 else drawn
+        for centre, size, room, drawn in zip(
+            row[1:].tolist(), patch_voxels, slack, corner, strict=True
+        )
+    ]
 
 
 def _cut(
-    case: PreparedCase, corner: NDArray[np.int64], patch_voxels: tuple[int, int, int]
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """The patch at a corner, with zeros where it sticks out of the case."""
-    image = np.zeros((case.image.shape[0], *patch_voxels), dtype=np.float32)
-    label = np.zeros(patch_voxels, dtype=np.uint8)
-    stop = np.minimum(corner + patch_voxels, case.label.shape)
-    start = np.maximum(corner, 0)
-    inside = tuple(slice(a, b) for a, b in zip(start - corner, stop - corner, strict=True))
-    source = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    case: PreparedCase,
+    corner: Sequence[int],
+    image: NDArray[np.float32],
+    label: NDArray[np.uint8],
+) -> None:
+    """Fill a patch (C, I, J, K) and (I, J, K) from a corner on, as far as it lies in the case."""
+    source, inside = [], []
+    for first, size, have in zip(corner, label.shape, case.label.shape, strict=True):
+        start, stop = max(first, 0), min(first + size, have)
+        source.append(slice(start, stop))
+        inside.append(slice(start - first, stop - first))
     image[(slice(None), *inside)] = case.image[(slice(None), *source)]
-    label[inside] = case.label[source]
-    return image, label
+    label[tuple(inside)] = case.label[tuple(source)]

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from segfed.errors import CaseError, LabelError
+from segfed.errors import (
+    CaseError,
+    GeometryError,
+    LabelError,
+    SegfedError,
+    VolumeError,
+    raise_together,
+)
 from segfed.evaluation.profiles import GENERIC, Profile, find_profile
 from segfed.evaluation.scorecard import Score, score_case
 from segfed.evaluation.summary import summarize, write_scores
 from segfed.files import write_json
 from segfed.sites.tasks import Task
 from segfed.volumes import VOLUME_SUFFIXES, Volume, read_label
+
+_ADVICE = "Nothing was written. Correct these files, or take them out of their folder."
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,8 @@ def evaluate_folders(
         GeometryError: If a prediction is on another grid than its reference.
         LabelError: If a label holds values that the profile does not know.
         VolumeError: If a file cannot be read.
+
+    Where that is so of several cases, one CaseError names them all.
     """
     references = label_files(reference_dir)
     predictions = label_files(predicted_dir)
@@ -63,18 +74,20 @@ def evaluate_folders(
     shared = {name: path for name, path in predictions.items() if name in references}
     if not shared:
         _refuse_unmatched(references, predictions, predicted_dir)
-    values: set[int] = set()
+    values = set()
     if profile == GENERIC.name and task is None:
-        for path in [*references.values(), *shared.values()]:
-            values |= _values(read_label(path))
+        values = _all_values([*references.values(), *shared.values()])
     chosen = find_profile(profile, task=task, values=values)
     scores: list[Score] = []
+    problems: list[SegfedError] = []
     for case_id, path in references.items():
-        reference = _read_known(path, case_id, chosen)
-        predicted = _read_known(shared[case_id], case_id, chosen) if case_id in shared else None
-        scores += score_case(reference, predicted, case_id=case_id, profile=chosen)
+        try:
+            scores += _score_files(path, shared.get(case_id), case_id, chosen)
+        except (GeometryError, LabelError, VolumeError) as error:
+            problems.append(error)
         if on_case is not None:
             on_case(case_id)
+    raise_together(problems, advice=_ADVICE)
     return Evaluation(
         profile=chosen,
         scores=tuple(scores),
@@ -138,6 +151,28 @@ def _refuse_unmatched(
         f"{next(iter(predictions))!r}, has the name of a reference, such as "
         f"{next(iter(references))!r}. Name each prediction like its reference."
     )
+
+
+def _all_values(paths: Iterable[Path]) -> set[int]:
+    """Distinct values of all labels."""
+    values: set[int] = set()
+    problems: list[SegfedError] = []
+    for path in paths:
+        try:
+            values |= _values(read_label(path))
+        except VolumeError as error:
+            problems.append(error)
+    raise_together(problems, advice=_ADVICE)
+    return values
+
+
+def _score_files(
+    reference: Path, predicted: Path | None, case_id: str, profile: Profile
+) -> tuple[Score, ...]:
+    """A case's scores; without a prediction those of an empty one."""
+    label = _read_known(reference, case_id, profile)
+    found = None if predicted is None else _read_known(predicted, case_id, profile)
+    return score_case(label, found, case_id=case_id, profile=profile)
 
 
 def _values(label: Volume) -> set[int]:

@@ -160,10 +160,7 @@ def _objection(estimate: Estimate, *, margin: float) -> str:
     if estimate.ci_low <= -margin:
         return f"may lose more than {margin:g} Dice"
     if estimate.n < (fewest := cases_for_verdict(margin)):
-        return (
-            f"cannot be judged from {estimate.n} cases (in fewer than {fewest}, failures that cost "
-            "the margin may go unseen)"
-        )
+        return f"cannot be judged from {estimate.n} cases (it takes {fewest})"
     if estimate.low_with_failures <= -margin:
         return (
             f"may lose more than {margin:g} Dice if {ADDED_FAILURES} more cases fail like the "

@@ -15,6 +15,7 @@ from segfed.evaluation import (
     seed_spread,
     wilcoxon_holm,
 )
+from segfed.evaluation.paired import cases_for_verdict
 from segfed.report.values import MEAN_OF_STRUCTURES, Scores, as_json, json_number
 from segfed.study.records import LabelRow
 from segfed.study.settings import EvaluationSettings
@@ -43,6 +44,7 @@ def compare_arms(
     return {
         "metric": "dice",
         "margin": settings.margin,
+        "cases_for_verdict": cases_for_verdict(settings.margin),
         "declared_structures": list(structures),
         "design": _design(labels),
         "primary_regime": "federated" if "federated" in regimes else regimes[0],

@@ -19,8 +19,9 @@ from segfed.evaluation import (
     train_test_matrix,
 )
 from segfed.evaluation.federated import Matrix
-from segfed.protocol import FederationState, RoundRecord
+from segfed.protocol import RoundRecord
 from segfed.report.values import Scores, json_number
+from segfed.run_files import read_rounds, read_state
 from segfed.study.records import StudyRecord
 
 
@@ -75,9 +76,8 @@ def federation_costs(run_folder: Path, study: StudyRecord) -> list[dict[str, Any
 
 def _costs(folder: Path) -> dict[str, Any]:
     """One training's ``metrics.jsonl`` and ``state.json`` in sums."""
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    rounds = [RoundRecord.model_validate_json(line) for line in lines]
-    state = FederationState.model_validate_json((folder / "state.json").read_bytes())
+    state = read_state(folder)
+    rounds = read_rounds(folder, state)
     sites = sorted({site for record in rounds for site in record.sites})
     return {
         "rounds": len(rounds),

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from segfed.evaluation import DEFINITIONS
 from segfed.evaluation.at_home import SiteSummary, difference_over_sites
-from segfed.evaluation.paired import NonInferiority
+from segfed.evaluation.paired import NonInferiority, cases_for_verdict
 from segfed.files import write_json, write_text
 from segfed.report import score_charts
 from segfed.report.page import page_script, page_style, page_template
@@ -108,6 +108,7 @@ def _comparison(sites: Sequence[HomeScores], verdict: NonInferiority) -> dict[st
     """The differences over all sites and at each, as a forest chart takes them."""
     return {
         "is_non_inferior": verdict.is_non_inferior,
+        "cases_for_verdict": cases_for_verdict(verdict.margin),
         "structures": {
             name: as_json(found)
             | {

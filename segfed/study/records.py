@@ -264,7 +264,7 @@ def read_study(run_folder: Path) -> StudyRecord:
     path = run_folder / STUDY_FILE
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise _no_study(path) from None
     except ValueError as error:
         raise ConfigError(f"{path} is not valid JSON: {error}. Run the study again.") from error
@@ -315,7 +315,7 @@ def _read(path: Path, kind: type[_Row]) -> tuple[_Row, ...]:
         with path.open(encoding="utf-8", newline="") as handle:
             reader = csv.DictReader(handle)
             found, rows = list(reader.fieldnames or ()), list(reader)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise _no_study(path) from None
     if found not in (expected, required):
         raise ConfigError(

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segfed.report.home import write_home_report
 from segfed.report.pdf import print_page
 from segfed.report.write import CARD_FILE, write_report
 from tests.browser_samples import CHROMIUM, address_of, start_browser
 from tests.report_samples import write_run
+from tests.test_report_home import SITES
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
@@ -118,3 +120,15 @@ def test_the_page_is_printed_with_everything_unfolded(page, tmp_path):
     assert content.startswith(b"%PDF-")
     # Folded up, the page takes less: the tables of each structure and all hashes are folded.
     assert len(re.findall(rb"/Type\s*/Page\b", content)) >= 6
+
+
+def test_the_report_of_an_evaluation_at_home_opens_by_itself(browser, tmp_path):
+    write_home_report(tmp_path, SITES, margin=0.02)
+
+    for dark in (False, True):
+        browser.open(address_of(tmp_path / "report.html"), dark=dark)
+
+        assert browser.evaluate("document.querySelectorAll('.csv').length") >= 4
+        assert browser.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert all(r.startswith(("file:", "data:", "blob:", "about:")) for r in browser.requests)
+    assert browser.complaints == []

@@ -8,7 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from segfed.errors import CaseError, ConfigError
+from segfed.errors import (
+    CaseError,
+    ConfigError,
+    GeometryError,
+    LabelError,
+    SegfedError,
+    VolumeError,
+    raise_together,
+)
 from segfed.protocol import Split
 from segfed.settings import validated
 from segfed.sites.cases import Case, list_case, naming_case
@@ -72,7 +80,8 @@ def import_cases(
     """Put cases with their hand labels into sites below a folder, creating sites as needed.
 
     A case is there whole or not at all, and an import may be stopped and run again: what is
-    there with the same content is kept, what is there with another content is refused.
+    there with the same content is kept, what is there with another content is refused. Where
+    cases cannot be used, all others are imported before the error that names them.
 
     Args:
         found: The cases of the source.
@@ -85,7 +94,8 @@ def import_cases(
         on_case: Called after each case.
 
     Raises:
-        CaseError: If a case has no image, or differs from the one that is already there.
+        CaseError: If a case has no image, or differs from the one that is already there; or if
+            several cases cannot be used, for whatever reason.
         ConfigError: If the task has no table for the source, a site has another task or an
             impossible name, or nothing says where cases go.
         GeometryError: If a label or channel does not lie on the grid of its image.
@@ -107,11 +117,20 @@ def import_cases(
     folders = {name: sites_root / name for name in settings}
     opened = {name: _open_site(folder, settings[name]) for name, folder in folders.items()}
     n_new = 0
+    problems: list[SegfedError] = []
     for done, placement in enumerate(placements, start=1):
         case = by_id[placement.case_id]
-        n_new += _import_case(opened[placement.site], case, placement, source=source)
+        try:
+            n_new += _import_case(opened[placement.site], case, placement, source=source)
+        except (CaseError, GeometryError, LabelError, VolumeError) as error:
+            problems.append(error)
         if on_case:
             on_case(done, len(placements))
+    raise_together(
+        problems,
+        advice="The other cases are imported. Correct these and run the same import again, or "
+        "leave them out with a table.",
+    )
     logger.info("imported %d cases into %s", n_new, ", ".join(folders))
     return ImportSummary(
         counts=_counts(folders),
