@@ -85,7 +85,8 @@ def _random_matrix(
     axis = torch.randn(3, generator=generator)
     if thin is not None:
         axis[[other for other in range(3) if other != thin]] = 0
-    i, j, k = along = normalize(axis, dim=0).tolist()
+    along: list[float] = normalize(axis, dim=0).tolist()
+    i, j, k = along
     turned, zoomed = torch.rand(2, generator=generator).tolist()
     angle = (2 * turned - 1) * math.radians(_ROTATION_DEGREES)
     low, high = map(math.log, _SCALE)
