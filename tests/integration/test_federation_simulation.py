@@ -54,12 +54,16 @@ def finish(job: Path) -> list[RoundRecord]:
 
 
 def comparable(record: RoundRecord) -> dict[str, object]:
-    """What must not depend on the clock; the sites' audit logs hold the time of each line."""
+    """What depends on neither the clock nor a kill.
+
+    The sites' audit logs hold the time of each line, and a server that starts anew sends the whole
+    model to sites that have it.
+    """
     content = record.model_dump()
     del content["seconds"]
     del content["audit_heads"]
     for site in content["sites"].values():
-        del site["seconds"]
+        del site["seconds"], site["bytes_down"]
     return content
 
 
