@@ -6,9 +6,9 @@ A real federation on this machine, over TLS and with node authentication: SuperL
 an agent for each synthetic site, with a model of 19 MB. The figure of a round is the server's time
 from the first request to the last score, less the longest time that a site says it worked; the
 first round, in which caches fill, does not count. Two exchanges make a round (train, validate).
-Each waits for Flower's node to look for messages (every 3 s), for its executor to look for work
-(every 1 s), for a new Python process that relays, and for the node to see the answer (every 0.5 s):
-2.25 s on average before any work is done, and 3 sites wait for the slowest of them.
+Each waits for Flower's node to look for messages, for its executor to look for work, for a new
+process that relays, and for the node to see the answer: up to 0.5 s each but for the process, see
+``federation/node.py``. 3 sites wait for the slowest of them.
 """
 
 from __future__ import annotations

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import logging
 import os
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +33,7 @@ logger = logging.getLogger(__name__)
 # A server process whose SuperLink was killed takes some seconds to notice.
 _PATIENCE_SECONDS = 30.0
 _PAUSE_SECONDS = 0.5
+_PR_SET_PDEATHSIG = 1
 
 app = ServerApp()
 """What Flower loads at the server."""
@@ -43,6 +47,7 @@ def main(grid: Grid, context: Context) -> None:
         FederationError: If there is no such study here, or the run fails.
     """
     _configure_logging()
+    end_with_parent()
     server_folder = Path(os.environ[SERVER_FOLDER_VARIABLE])
     folder = StudyFolder.of(server_folder, str(context.run_config.get(MANIFEST_KEY)))
     job = load_json(folder.job, ServerJob, kind="submitted study")
@@ -66,6 +71,16 @@ def main(grid: Grid, context: Context) -> None:
         said = str(error) if isinstance(error, SegfedError) else f"{type(error).__name__}: {error}"
         write_text(folder.problem, f"{said}\n")
         raise
+
+
+def end_with_parent() -> None:
+    """Have Linux kill this process once the one that started it has ended.
+
+    Flower interrupts it then, too, and says goodbye to its SuperLink, which may take for ever where
+    that has gone: the study would stay locked. Nothing is lost, for a round is written whole.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextlib.contextmanager

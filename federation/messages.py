@@ -114,7 +114,7 @@ def read_request(message: Message, verb: Verb) -> RoundRequest:
         raise AgentError(AgentErrorCode.PROTOCOL_MISMATCH)
     try:
         body = unpack(content) if isinstance(content, ArrayRecord) else content
-    except (TypeError, ValueError):
+    except ValueError:
         raise AgentError(AgentErrorCode.WEIGHTS_UNUSABLE) from None
     if not isinstance(body, bytes):
         raise AgentError(AgentErrorCode.PROTOCOL_MISMATCH)
@@ -178,19 +178,20 @@ def unpack(record: ArrayRecord) -> bytes:
     """The bytes of the safetensors file that a record holds, whatever they are; empty if none.
 
     Raises:
-        TypeError: If the record's array is of a kind that Flower cannot turn into NumPy.
-        ValueError: If the record holds anything else, or its bytes are damaged.
+        ValueError: If the record holds anything else, or an array that NumPy cannot read.
     """
     if set(record) - {_FILE}:
         raise ValueError(f"Found {len(record)} arrays, expected one named {_FILE}.")
-    return record[_FILE].numpy().tobytes() if record else b""
+    try:
+        return record[_FILE].numpy().tobytes() if record else b""
+    except Exception as error:  # noqa: BLE001 - a hostile header makes NumPy raise nearly anything
+        raise ValueError(f"The array is damaged ({type(error).__name__}).") from None
 
 
 def read_arrays(record: ArrayRecord) -> Weights:
     """Flower's record as arrays, in the order of their names.
 
     Raises:
-        TypeError: As `unpack`.
         ValueError: As `unpack`, or if the file is damaged or of types that NumPy lacks.
     """
     content = unpack(record)

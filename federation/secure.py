@@ -181,7 +181,7 @@ def _read_masked(reply: Message, model: Weights) -> Numbers:
         raise FederationError(f"the reply has no arrays, or is larger than {limit} bytes")
     try:
         masked = read_arrays(arrays)
-    except (TypeError, ValueError):
+    except ValueError:
         raise FederationError("the arrays are damaged") from None
     shapes = {name: (array.shape, np.dtype(np.uint64)) for name, array in model.items()}
     if {name: (array.shape, array.dtype) for name, array in masked.items()} != shapes:

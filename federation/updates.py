@@ -108,7 +108,7 @@ def read_update(
         return SiteUpdate(site, n_cases, metrics), {}
     try:
         weights = read_arrays(arrays)
-    except (TypeError, ValueError):
+    except ValueError:
         raise FederationError("the arrays are damaged") from None
     if method is not None:
         _check_arrays(weights, form)

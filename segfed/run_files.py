@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from segfed.errors import ConfigError
 from segfed.protocol import FederationState, RoundRecord
 from segfed.settings import load_json
@@ -39,7 +37,7 @@ def read_rounds(run_folder: Path, state: FederationState) -> tuple[RoundRecord, 
     try:
         lines = path.read_text(encoding="utf-8").splitlines()[: state.rounds_done]
         records = tuple(map(RoundRecord.model_validate_json, lines))
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"{path} cannot be read ({type(error).__name__}); expected a line for each round, as "
             "the server wrote it. Restore the run's folder, or delete it to begin anew."

@@ -12,7 +12,7 @@ from federation.simulation import run_federation
 from segfed.agent import AUDIT_FILE, Agent, read_audit, shared_history
 from segfed.agent.audit import append_entry
 from segfed.cli import audit
-from segfed.errors import FederationError, LedgerError
+from segfed.errors import ConfigError, LedgerError
 from segfed.files import write_bytes
 from segfed.protocol import RoundRecord, record_heads
 from tests.agent_samples import bean_manifest, labelled_site, start_weights
@@ -103,7 +103,7 @@ def test_an_older_copy_of_the_record_says_nothing_of_later_messages(tmp_path):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(FederationError, match="holds no record of a federated run"):
+    with pytest.raises(ConfigError, match="No state of a federated run"):
         shared_history([], site="north", run_folder=tmp_path)
 
 

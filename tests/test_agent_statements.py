@@ -27,7 +27,7 @@ from segfed.agent.statements import (
 )
 from segfed.cli import audit
 from segfed.cli.certificates import make_node_keys
-from segfed.errors import ConfigError, FederationError, LedgerError
+from segfed.errors import ConfigError, LedgerError
 from segfed.protocol import FederationState, RoundRecord, record_heads
 from tests.sites_samples import make_site
 
@@ -181,5 +181,5 @@ def test_other_keys_and_files_are_refused(history, tmp_path):
         with pytest.raises(ConfigError, match="expected a site's node key or a study owner's"):
             read_statement(path, key)
     (run_folder / "metrics.jsonl").unlink()
-    with pytest.raises(FederationError, match="no record of a federated run"):
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl cannot be read"):
         server_statement(run_folder, now=NOW)

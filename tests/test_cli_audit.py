@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from segfed.agent import AUDIT_FILE
 from segfed.cli import audit
-from segfed.errors import FederationError, LedgerError
+from segfed.errors import ConfigError, LedgerError
 from tests.sites_samples import make_site
 from tests.test_agent_audit import write
 
@@ -39,7 +39,7 @@ def test_a_record_of_no_run_is_nothing_to_verify_against(tmp_path):
     site = make_site(tmp_path)
     assert json.loads(run("verify", site.folder, "--json"))["shared"] is None
 
-    with pytest.raises(FederationError, match="holds no record of a federated run"):
+    with pytest.raises(ConfigError, match="No state of a federated run"):
         run("verify", site.folder, "--against", tmp_path)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -20,6 +22,7 @@ from tests.federation_samples import run as simulate
 def study(tmp_path, monkeypatch):
     """A submitted study without sites or starting weights."""
     monkeypatch.setenv(SERVER_FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(deployment, "end_with_parent", lambda: None)  # not this process
     folder = StudyFolder.of(tmp_path, manifest().sha256)
     folder.root.mkdir(parents=True)
     folder.job.write_text(ServerJob(manifest=manifest(), sites={}).model_dump_json())
@@ -97,3 +100,24 @@ def test_a_server_waits_for_the_end_of_the_one_before(study, monkeypatch):
 
     with only_server(study.lock):
         assert handle.closed
+
+
+SERVER = """
+import time
+from federation.deployment import end_with_parent
+end_with_parent()
+print("begun", flush=True)
+time.sleep(20)
+print("still there", flush=True)
+"""
+STARTER = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SERVER!r}])"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+def test_a_server_ends_with_a_killed_starter():
+    command = [sys.executable, "-c", STARTER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as starter:
+        assert starter.stdout.readline() == b"begun\n"
+        starter.kill()
+
+        assert starter.stdout.read() == b""

@@ -215,9 +215,25 @@ def test_a_reply_of_another_kind_does_not_count():
     assert "lacks a record" in reason(Message(RecordDict(), reply_to=REQUEST))
 
 
-def test_damaged_arrays_do_not_count():
+def npy(header):
+    """A file of NumPy's with a header and no data."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"cut off",
+        b"",
+        b"PK\x03\x04",
+        npy(b"(((\n"),
+        npy(b"{'descr': '|u1', 'fortran_order': False, 'shape': (%d,)}\n" % 2**60),
+    ],
+    ids=["no header", "nothing", "an archive", "open brackets", "larger than any memory"],
+)
+def test_arrays_that_numpy_cannot_read_do_not_count(content):
     record = write_arrays(arrays())
-    record["safetensors"] = Array("uint8", (2,), "numpy.ndarray", b"cut off")
+    record["safetensors"] = Array("uint8", (2,), "numpy.ndarray", content)
 
     assert "damaged" in reason(reply(record))
 

@@ -38,10 +38,10 @@ def test_a_record_that_ends_before_the_last_round_is_refused(tmp_path):
         read_rounds(tmp_path, read_state(tmp_path))
 
 
-@pytest.mark.parametrize("content", [None, '{"round": 1}\n'])
+@pytest.mark.parametrize("content", [None, b'{"round": 1}\n', b"\xff\n"])
 def test_a_record_that_is_missing_or_damaged_is_named(tmp_path, content):
     if content is not None:
-        (tmp_path / METRICS_FILE).write_text(content)
+        (tmp_path / METRICS_FILE).write_bytes(content)
 
     with pytest.raises(ConfigError, match=r"metrics.jsonl cannot be read .*a line for each round"):
         read_rounds(tmp_path, state(1))

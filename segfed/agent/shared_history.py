@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from segfed.agent.audit import AuditEntry
-from segfed.errors import FederationError, LedgerError
-from segfed.protocol import FederationState, RoundRecord, record_heads
+from segfed.errors import LedgerError
+from segfed.protocol import RoundRecord, record_heads
+from segfed.run_files import read_rounds, read_state
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,11 @@ def shared_history(entries: Sequence[AuditEntry], *, site: str, run_folder: Path
             may be older than the log.
 
     Raises:
-        FederationError: If the folder holds no record of a run.
+        ConfigError: If the folder holds no whole record of a run.
         LedgerError: If the two contradict each other; names every round.
     """
-    state, records = read_run(run_folder)
+    state = read_state(run_folder)
+    records = read_rounds(run_folder, state)
     of_run = [entry for entry in entries if entry.manifest_sha256 == state.manifest_sha256]
     problems = [*_lost_at_site(of_run, records, site), *_changed_at_server(of_run, records)]
     if problems:
@@ -84,17 +84,3 @@ def _changed_at_server(
     for number, head in sorted(noted):
         if 1 <= number <= len(heads) and heads[number - 1] != head:
             yield f"the record before round {number} had the head {head[:12]} when the site saw it"
-
-
-def read_run(folder: Path) -> tuple[FederationState, tuple[RoundRecord, ...]]:
-    """The state and the finished rounds of a run."""
-    try:
-        state = FederationState.model_validate_json((folder / "state.json").read_bytes())
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        records = [RoundRecord.model_validate_json(line) for line in lines[: state.rounds_done]]
-    except (OSError, ValidationError) as error:
-        raise FederationError(
-            f"{folder} holds no record of a federated run ({type(error).__name__}); expected its "
-            "state.json and metrics.jsonl. Ask who runs the server for the run's folder."
-        ) from error
-    return state, tuple(records)

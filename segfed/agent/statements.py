@@ -24,10 +24,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from segfed.agent.audit import AuditEntry
-from segfed.agent.shared_history import read_run
 from segfed.errors import ConfigError, LedgerError
 from segfed.files import sha256_json
 from segfed.protocol import record_heads
+from segfed.run_files import read_rounds, read_state
 from segfed.settings import Settings, load_json
 
 # What is signed says what it is for: the same keys sign manifests, and let nodes in.
@@ -102,9 +102,10 @@ def server_statement(run_folder: Path, *, now: datetime) -> Statement:
     """What a run's record holds of all sites.
 
     Raises:
-        FederationError: If the folder holds no record of a run.
+        ConfigError: If the folder holds no whole record of a run.
     """
-    state, records = read_run(run_folder)
+    state = read_state(run_folder)
+    records = read_rounds(run_folder, state)
     return Statement(
         by="server",
         manifest_sha256=state.manifest_sha256,

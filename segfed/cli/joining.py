@@ -113,6 +113,8 @@ def _node(
         logs / "node.log",
         reason=flower.REASON,
         ill=flower.HEART_STOPPED,
+        # It starts the relays, and nobody starts it again.
+        helper="flower-superexec",
     )
 
 

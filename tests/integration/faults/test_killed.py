@@ -33,6 +33,8 @@ def federation(tmp_path_factory):
         pytest.param("agent", "federate agent", 1, marks=pytest.mark.soak),
         pytest.param("relay", RELAY, 1, marks=pytest.mark.soak),
         pytest.param("node", "flower-supernode", 1, marks=pytest.mark.soak),
+        # The newest is a node's; it starts the relays.
+        pytest.param("executor", "flower-superexec", 1, marks=pytest.mark.soak),
     ],
 )
 def test_a_killed_process_costs_at_most_its_round(federation, tmp_path, name, victim, number):
