@@ -286,6 +286,11 @@ def main() -> None:
     by_seed = {item["seed"]: item for item in done}
     for seed in arguments.seeds:
         known = by_seed.get(seed, {})
+        if known and known["steps"] != arguments.steps:
+            parser.error(
+                f"{arguments.results} has seed {seed} with {known['steps']} steps, expected "
+                f"{arguments.steps}: give these steps, or another file"
+            )
         by_seed[seed] = run(sites, plan, seed=seed, steps=arguments.steps, known=known)
         write_text(arguments.results, "".join(json.dumps(i) + "\n" for i in by_seed.values()))
 

@@ -24,7 +24,8 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from training_speed import DATA, N_HELD_OUT, TASK, labelled_cases, trainer
+from hippocampus import DATA, TASK, labelled_cases, mean_dice
+from training_speed import N_HELD_OUT, trainer
 
 from segfed.engine import (
     LocalTrainer,
@@ -133,13 +134,10 @@ def scores(
         run.run(steps, follow)
     seconds = time.process_time() - started
 
-    def mean_dice() -> float:
-        dice = validation_dice(network, plan, scored, device=device)
-        return (dice["anterior"] + dice["posterior"]) / 2
-
-    last = mean_dice()
+    last = mean_dice(validation_dice(network, plan, scored, device=device))
     network.load_state_dict(average)
-    return last, mean_dice(), seconds / steps
+    averaged = mean_dice(validation_dice(network, plan, scored, device=device))
+    return last, averaged, seconds / steps
 
 
 def main() -> None:

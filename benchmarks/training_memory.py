@@ -22,7 +22,8 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from training_speed import DATA, TASK, labelled_cases, trainer
+from hippocampus import DATA, TASK, labelled_cases
+from training_speed import trainer
 
 from segfed.engine import make_plan, prepare, select_device
 from segfed.engine.batches import training_batch

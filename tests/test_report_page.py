@@ -17,6 +17,7 @@ from segfed.report.page import render_html
 from segfed.report.write import HTML_FILE, REPORT_FILE, write_report
 from segfed.study import ATTACKS_FILE
 from segfed.study.contribution import CONTRIBUTION_FILE
+from segfed.study.records import read_study
 from tests.report_samples import write_run
 
 CASES = {"a": 2, "b": 4}
@@ -74,7 +75,8 @@ def test_attacks_are_shown_where_somebody_attacked(run, report):
     assert "What the models give away" not in render_html(report)
 
 
-def test_contributions_are_shown_where_somebody_measured_them(run, report):
+def contributions_of(models):
+    """``contribution.json`` of some federated models."""
     low = {"mean": -0.02, "low": -0.04, "high": 0.01}
     site = {
         "site": "a",
@@ -83,12 +85,19 @@ def test_contributions_are_shown_where_somebody_measured_them(run, report):
         "shapley": {"mean": 0.3, "low": 0.2, "high": 0.4},
     }
     content = {
-        "study": "s", "arm": "manual", "seeds": [0], "n_orders": None, "n_bootstrap": 50,
-        "n_cases": {"a": 7}, "sites": [site], "groups": [{"sites": ["a"], "dice": 0.6}],
+        "study": "s", "arm": "manual", "seeds": [0], "models": models, "n_orders": None,
+        "n_bootstrap": 50, "n_cases": {"a": 7}, "sites": [site],
+        "groups": [{"sites": ["a"], "dice": 0.6}],
     }  # fmt: skip
-    (run / CONTRIBUTION_FILE).write_text(json.dumps(content))
+    return json.dumps(content)
+
+
+def test_contributions_are_shown_where_somebody_measured_them(run, report):
+    study = read_study(run)
+    models = [model.sha256 for model in study.models if model.regime == "federated"]
+    (run / CONTRIBUTION_FILE).write_text(contributions_of(models))
     try:
-        contributions = summarize_contributions(run)
+        contributions = summarize_contributions(run, study)
     finally:
         (run / CONTRIBUTION_FILE).unlink()
 
@@ -99,6 +108,17 @@ def test_contributions_are_shown_where_somebody_measured_them(run, report):
     assert contributions["groups"] == [{"sites": ["a"], "dice": 0.6}]
     assert report["contributions"] is None
     assert "What each site adds" not in render_html(report)
+
+
+def test_contributions_to_a_model_of_before_are_left_out_with_a_warning(run):
+    (run / CONTRIBUTION_FILE).write_text(contributions_of(["f" * 64]))
+    try:
+        outdated = build_report(run)
+    finally:
+        (run / CONTRIBUTION_FILE).unlink()
+
+    assert "measured for other federated models" in outdated["warnings"][-1]
+    assert 'id="contributions"' not in render_html(outdated)
 
 
 class Outline(HTMLParser):

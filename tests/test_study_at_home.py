@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from segfed.cli.main import app
@@ -147,6 +148,29 @@ def test_files_that_do_not_belong_together_are_refused():
         judge_at_home([one, one], margin=0.02)
     with pytest.raises(ConfigError, match="No site compares mass"):
         judge_at_home([one], margin=0.02, structures=["mass"])
+    with pytest.raises(ConfigError, match="Found a margin of 0, expected a positive loss"):
+        judge_at_home([one], margin=0)
+
+
+def test_sites_may_name_the_models_in_any_order():
+    models = {"manual": ("1", "2"), "assisted": ("3",)}
+    turned = {"assisted": ("3",), "manual": ("2", "1")}
+
+    verdict = judge_at_home(
+        [handed_over("a", [0.1, 0.2], models=models), handed_over("b", [0.1], models=turned)],
+        margin=0.02,
+    )
+
+    assert verdict.structures["tumor"].n == 3
+
+
+@pytest.mark.parametrize(("sd", "n"), [(-0.1, 9), (0.0, 1), (None, 2)])
+def test_a_row_that_no_cases_can_have_is_refused(sd, n):
+    content = handed_over("a", [0.1, 0.2]).model_dump(mode="json")
+    content["rows"][0] |= {"sd": sd, "n": n}
+
+    with pytest.raises(ValidationError, match=r"greater than or equal to 0|over n = "):
+        HomeScores.model_validate(content)
 
 
 def test_sums_of_few_cases_and_of_one_give_no_interval():

@@ -76,6 +76,8 @@ def test_only_groups_of_several_sites_are_trained_and_never_twice(root):
     ]
     assert [row.site for row in record.sites] == ["a", "b", "c"]
     assert record.n_cases == {"a": 1, "b": 1, "c": 1}
+    models = read_study(root / "run").models
+    assert record.models == tuple(m.sha256 for m in models if m.regime == "federated")
     assert read_contributions(root / "run") == record
     again = plan(root, launcher)
     assert (again.n_to_train, again.seconds_left) == (0, 0)
@@ -122,6 +124,10 @@ def test_the_command_says_what_it_will_train_and_prints_a_table(root, monkeypatc
     assert "do not cover what differs from training to training" in shown.stdout
     written = json.loads((root / "run" / CONTRIBUTION_FILE).read_text())
     assert written["n_orders"] is None
+
+
+def test_a_seed_that_is_named_twice_counts_once(root):
+    assert plan(root, seeds=[0, 0]).seeds == (0,)
 
 
 def test_what_the_study_does_not_have_is_refused(root):

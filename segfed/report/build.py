@@ -110,7 +110,7 @@ def build_report(run_folder: Path) -> dict[str, Any]:
             tolerance_mm=study.settings.evaluation.error_tolerance_mm,
         ),
         "federation": federation_costs(run_folder, study),
-        "contributions": summarize_contributions(run_folder),
+        "contributions": summarize_contributions(run_folder, study),
         "attacks": summarize_attacks(run_folder),
         "separation": image_separation(run_folder, study),
         "reference": _reference(study),

@@ -7,10 +7,13 @@ from typing import Any
 
 from segfed.report.values import json_number
 from segfed.study.contribution import Interval, read_contributions
+from segfed.study.records import StudyRecord
 
 
-def summarize_contributions(run_folder: Path) -> dict[str, Any] | None:
+def summarize_contributions(run_folder: Path, study: StudyRecord) -> dict[str, Any] | None:
     """The figures of ``contribution.json`` as elsewhere in the report; None without it.
+
+    ``is_outdated`` says that the study has other federated models by now than those measured.
 
     Raises:
         ConfigError: If the file is damaged.
@@ -18,7 +21,9 @@ def summarize_contributions(run_folder: Path) -> dict[str, Any] | None:
     record = read_contributions(run_folder)
     if record is None:
         return None
+    known = {model.sha256 for model in study.models if model.regime == "federated"}
     return {
+        "is_outdated": not known.issuperset(record.models),
         "arm": record.arm,
         "seeds": list(record.seeds),
         "n_orders": record.n_orders,

@@ -81,6 +81,11 @@ def report_warnings(report: dict[str, Any], study: StudyRecord) -> Iterator[str]
             )
         for late in run["forgetting"]:
             yield _late_site(late, run)
+    if report["contributions"] and report["contributions"]["is_outdated"]:
+        yield (
+            "What each site adds was measured for other federated models than those of this run, "
+            "and is left out. `segfed study contribution` measures it anew."
+        )
     for metric in ("dice", "surface_dice"):
         for regime, arms in report[metric].items():
             for arm, structures in arms.items():

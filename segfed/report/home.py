@@ -58,7 +58,7 @@ def build_home_report(
         "task": sites[0].task,
         "margin": margin,
         "finding": _finding(verdict),
-        "warnings": list(_warnings(sites)),
+        "warnings": _warnings(sites),
         "comparison": None if verdict is None else _comparison(sites, verdict),
         "sites": [of.model_dump(mode="json") for of in sites],
         "definitions": {metric: DEFINITIONS[metric] for metric in METRICS},

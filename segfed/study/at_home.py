@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import FiniteFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
 from segfed.engine import Model, load_bundle, predict_label
 from segfed.errors import CaseError, ConfigError
@@ -35,9 +35,18 @@ class HomeRow(Settings):
     structure: str
     metric: str
     mean: FiniteFloat
-    sd: FiniteFloat | None
+    sd: Annotated[FiniteFloat, Field(ge=0)] | None
     n: PositiveInt
     n_nan: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _several_cases_have_a_deviation(self) -> Self:
+        if (self.sd is None) != (self.n == 1):
+            raise ValueError(
+                f"sd is {self.sd} over n = {self.n} cases, expected a number over two or more, and "
+                "none over one: take the file as the site's `segfed site score` wrote it"
+            )
+        return self
 
 
 class HomeScores(Settings):
@@ -128,10 +137,15 @@ def judge_at_home(
         The verdict; None where no site compares the arms.
 
     Raises:
-        ConfigError: If the files are of other models or tasks, two are of one site, or a declared
-            structure is in none.
+        ConfigError: If the files are of other models or tasks, two are of one site, a declared
+            structure is in none, or the margin is not positive.
     """
     _check_alike(sites)
+    if not margin > 0:
+        raise ConfigError(
+            f"Found a margin of {margin:g}, expected a positive loss of Dice. Give the largest one "
+            "that still counts as no worse, as it was declared, say 0.02."
+        )
     found: dict[str, dict[str, SiteSummary]] = {}
     for of in sites:
         for row in of.rows:
@@ -217,8 +231,10 @@ def _check_fair(site: Site, models: Sequence[Model], cases: Sequence[LabelledCas
 
 def _check_alike(sites: Sequence[HomeScores]) -> None:
     """Refuse to put together what does not belong together."""
-    for name, noun in (("models", "models"), ("task", "tasks")):
-        if len({str(getattr(of, name)) for of in sites}) > 1:
+    # Each site may have named the models in another order.
+    models = [{arm: sorted(hashes) for arm, hashes in of.models.items()} for of in sites]
+    for noun, found in (("models", models), ("tasks", [of.task for of in sites])):
+        if any(of_site != found[0] for of_site in found):
             raise ConfigError(
                 f"The scores of {', '.join(of.site for of in sites)} are of different {noun}, "
                 "expected the same ones at every site. Ask the sites for new ones."

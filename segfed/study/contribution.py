@@ -68,6 +68,9 @@ class ContributionRecord(Settings):
     study: str
     arm: ArmChoice
     seeds: tuple[int, ...]
+    models: tuple[str, ...]
+    """SHA-256 of the weights of the study's federated model of each seed."""
+
     n_orders: int | None
     """Orders of sites drawn for the Shapley values; None where they are exact, over all groups."""
 
@@ -98,7 +101,7 @@ class ContributionPlan:
     @property
     def n_to_train(self) -> int:
         """Models that are not there yet."""
-        return sum(not model.is_trained for model in self.models)
+        return sum(model.sha256 is None for model in self.models)
 
     @property
     def seconds_left(self) -> float:
@@ -133,7 +136,8 @@ def plan_contributions(
     """
     settings = _read_settings(run_folder)
     chosen_arm = arm_choice(_one_of(arm or settings.arms[0], settings.arms, "arm"))
-    chosen_seeds = tuple(_one_of(s, settings.seeds, "seed") for s in seeds) or settings.seeds
+    named = dict.fromkeys(_one_of(seed, settings.seeds, "seed") for seed in seeds)
+    chosen_seeds = tuple(named) or settings.seeds
     if n_orders is None and len(settings.sites) > MOST_SITES:
         raise ConfigError(
             f"Found {len(settings.sites)} sites, which form {2 ** len(settings.sites)} groups; "
@@ -177,6 +181,7 @@ def measure_contributions(
         study=plan.run.settings.name,
         arm=plan.arm,
         seeds=plan.seeds,
+        models=tuple(of.sha256 for of in plan.models if of.sha256 and of.group == frozenset(found)),
         n_orders=None if plan.orders is None else len(plan.orders),
         n_bootstrap=n_bootstrap,
         n_cases={site: len(cases) for site, cases in sorted(first.items())},

@@ -40,7 +40,9 @@ class GroupModel:
     """A study of these sites alone, in which the others are only scored on."""
 
     model: ModelId
-    is_trained: bool
+    sha256: str | None
+    """Of its weights; None while it is not trained."""
+
     seconds_left: float
     """Of training and predictions, at the pace of the model of all sites."""
 
@@ -164,11 +166,10 @@ def _place(
             own = at_home if find_training(at_home, model, start_sha256=start).finished else own
         training = find_training(own, model, start_sha256=start)
         sha256 = training.sha256
-    is_trained = sha256 is not None
-    to_train = 0.0 if is_trained else (1 - training.share_done) * len(group)
+    to_train = 0.0 if sha256 else (1 - training.share_done) * len(group)
     to_predict = stored_scores(own, model, sha256).n_left
     left = to_train * pace.seconds_a_site + to_predict * pace.seconds_a_case
-    return GroupModel(group, own, model, is_trained, left)
+    return GroupModel(group, own, model, sha256, left)
 
 
 def _study_of(run: StudyRun, group: Group) -> StudyRun:
