@@ -40,12 +40,12 @@ def test_the_parts_add_up_to_what_all_are_worth_over_none():
 
 
 def scored():
-    """Each site adds 0.1 to its own two cases, and b adds 0.05 to everybody's."""
+    """Each site adds 0.1 to its own four cases, and b adds 0.05 to everybody's."""
     return {
         group: {
             site: {
                 case: start + 0.1 * (site in group) + 0.05 * ("b" in group)
-                for case, start in (("1", 0.3), ("2", 0.5))
+                for case, start in (("1", 0.3), ("2", 0.5), ("3", 0.3), ("4", 0.5))
             }
             for site in "ab"
         }
@@ -69,11 +69,25 @@ def test_a_site_is_missed_by_itself_and_by_the_others():
 
 def test_what_differs_by_case_and_training_widens_the_interval():
     other = scored()
-    other[frozenset("ab")]["a"] = {"1": 0.9, "2": 0.5}
+    other[frozenset("ab")]["a"] |= {"1": 0.9, "2": 0.5}
 
     found = contributions([scored(), other], seed=0, n_bootstrap=200)["b"].others
 
     assert found.low < found.mean < found.high
+
+
+@pytest.mark.parametrize(("at_a", "at_b"), [("1", "1234"), ("123", "1234")])
+def test_a_single_case_of_a_site_or_fewer_than_eight_give_no_interval(at_a, at_b):
+    kept = {"a": at_a, "b": at_b}
+    run = {
+        group: {site: {case: of[site][case] for case in kept[site]} for site in of}
+        for group, of in scored().items()
+    }
+
+    found = contributions([run], seed=0, n_bootstrap=20)["a"].own
+
+    assert found.mean == pytest.approx(0.1)
+    assert (found.low, found.high) == (None, None)
 
 
 def test_a_group_without_a_score_is_named():
@@ -101,7 +115,9 @@ def test_drawn_orders_need_the_groups_that_form_in_them_and_those_that_lack_one_
 def glove_game():
     """The gloves as scores: a pair is worth 1 at every site, and nothing else is worth anything."""
     return {
-        group: {site: {"1": float("c" in group and len(group) > 1)} for site in "abc"}
+        group: {
+            site: dict.fromkeys("1234", float("c" in group and len(group) > 1)) for site in "abc"
+        }
         for group in all_groups("abc")
     }
 

@@ -120,4 +120,7 @@ def _table(record: ContributionRecord) -> Table:
 
 
 def _interval(found: Interval) -> str:
+    """A figure, with its interval where it has one."""
+    if found.low is None or found.high is None:
+        return f"{found.mean:+.3f} (no interval)"
     return f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"

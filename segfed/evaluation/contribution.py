@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segfed.errors import CaseError
+from segfed.evaluation.difference import MINIMUM_PAIRED
 from segfed.evaluation.statistics import SiteValues
 
 Group = frozenset[str]
@@ -22,11 +23,11 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Share:
-    """One figure of a site with its 95 % interval."""
+    """One figure of a site with its 95 % interval, where there are cases enough for one."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,9 @@ def contributions(
 ) -> dict[str, Contribution]:
     """What each site adds, with intervals over new cases of these sites and new trainings.
 
+    As for other differences there is no interval over fewer than ``MINIMUM_PAIRED`` cases, or where
+    a site has a single one, which no resample changes.
+
     Args:
         runs: One item a training seed: the score of each held-out case of each site under the
             model of each group of `needed_groups`; the same sites and cases everywhere, all scores
@@ -123,6 +127,8 @@ def contributions(
     groups = needed_groups(sites, orders)
     weights = _exact_weights(sites)[None] if orders is None else _order_weights(sites, orders)
     arrays = [_scores(run, sites, groups) for run in runs]
+    n_cases = [scores.shape[1] for scores in arrays[0]]
+    enough = min(n_cases) > 1 and sum(n_cases) >= MINIMUM_PAIRED
     without = [groups.index(frozenset(sites) - {site}) for site in sites]
     rng = np.random.default_rng(seed)
     drawn = np.stack(
@@ -132,7 +138,7 @@ def contributions(
         ]
     )
     return {
-        site: Contribution(*(_share(drawn[:, kind, index]) for kind in range(3)))
+        site: Contribution(*(_share(drawn[:, kind, index], enough=enough) for kind in range(3)))
         for index, site in enumerate(sites)
     }
 
@@ -221,7 +227,9 @@ def _check_all_there(found: Iterable[Group], expected: Iterable[Group]) -> None:
         )
 
 
-def _share(values: Floats) -> Share:
-    """The first value with percentiles of the others."""
+def _share(values: Floats, *, enough: bool) -> Share:
+    """The first value, with percentiles of the others where the cases are enough."""
+    if not enough:
+        return Share(float(values[0]), None, None)
     low, high = np.quantile(values[1:], [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return Share(float(values[0]), float(low), float(high))

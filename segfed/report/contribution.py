@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from segfed.report.values import json_number
 from segfed.study.contribution import Interval, read_contributions
 from segfed.study.records import StudyRecord
 
@@ -43,5 +42,4 @@ def summarize_contributions(run_folder: Path, study: StudyRecord) -> dict[str, A
 
 def _estimate(found: Interval) -> dict[str, float | None]:
     """A figure with its interval."""
-    low, high = json_number(found.low), json_number(found.high)
-    return {"mean": json_number(found.mean), "ci_low": low, "ci_high": high}
+    return {"mean": found.mean, "ci_low": found.low, "ci_high": found.high}

@@ -37,11 +37,11 @@ Choice = TypeVar("Choice", int, str)
 
 
 class Interval(Settings):
-    """A difference of Dice with its 95 % interval."""
+    """A difference of Dice with its 95 % interval; without one where the cases are too few."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 class SiteContribution(Settings):
