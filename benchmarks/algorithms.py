@@ -64,6 +64,12 @@ LEVELS = (0.70, 0.75, 0.78)
 
 METHODS: dict[str, dict[str, Any]] = {
     "FedAvg, 80 rounds": {"rounds": 80},
+    "FedAvg by steps, 80 rounds": {"rounds": 80, "weighting": "steps"},
+    "FedAvg by steps, 160 rounds": {"rounds": 160, "weighting": "steps"},
+    "FedAvg by steps, 160 rounds of 4": {"rounds": 160, "steps": 4, "weighting": "steps"},
+    "FedPIDAvg, 80 rounds": {"rounds": 80, "weighting": "fedpidavg"},
+    "FedBN, 80 rounds": {"rounds": 80, "personal": ["norm"]},
+    "SCAFFOLD, 80 rounds": {"rounds": 80, "algorithm": "scaffold"},
     "FedAvg": {},
     "FedAvg by steps": {"weighting": "steps"},
     "FedAvg, rate 0.03": {"learning_rate": 0.03},
@@ -79,7 +85,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-ALONE = ("local x1", "local x4", "pooled x1", "pooled x4")
+ALONE = ("local x1", "local x4", "local x8", "pooled x1", "pooled x4", "pooled x8")
 """Times the steps that a site, or all sites together, take in a federation of 20 rounds."""
 
 
