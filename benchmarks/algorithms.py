@@ -4,10 +4,11 @@
     python benchmarks/algorithms.py RESULTS.jsonl --summary
 
 The hippocampus volumes of the Medical Segmentation Decathlon, by default those beside the checkout,
-at 2 mm, are dealt to four uneven sites whose scanners differ in gamma, bias field and slice
-thickness: what normalising intensities does not undo. A seed decides who gets which case, the first
-weights and the patches; the scanners are always the same. Flower's messages, the server and its
-arithmetic are the project's own; only the sites' agents are cut down to training in memory.
+at 2 mm (with `--full-size` at 1 mm and with the task's own plan; take another file), are dealt to
+four uneven sites whose scanners differ in gamma, bias field and slice thickness: what normalising
+intensities does not undo. A seed decides who gets which case, the first weights and the patches;
+the scanners are always the same. Flower's messages, the server and its arithmetic are the project's
+own; only the sites' agents are cut down to training in memory.
 
 All models are those of the last step: nothing is chosen by its Dice. One training is a line of
 RESULTS.jsonl; those that are there already are not repeated.
@@ -326,6 +327,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder with dataset.json")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=[*ALONE, *METHODS], metavar="METHOD")
+    parser.add_argument("--full-size", action="store_true", help="voxels of 1 mm, the task's plan")
     parser.add_argument("--summary", action="store_true")
     arguments = parser.parse_args()
     if arguments.summary:
@@ -335,11 +337,11 @@ def main() -> None:
         print(f"Skipped: no dataset.json in {arguments.data}. Name the folder with --data.")
         return
     torch.set_num_threads(1)
-    plan = make_plan(load_task(TASK), CHANGES)
+    plan = make_plan(load_task(TASK), {} if arguments.full_size else CHANGES)
     cases = read_cases(arguments.data)
     known = {(item["method"], item["seed"]) for item in read(arguments.results)}
     for seed in arguments.seeds:
-        sites = deal(cases, seed)
+        sites = deal(cases, seed, spacing_mm=1 if arguments.full_size else 2)
         for name in arguments.only:
             if (name, seed) not in known:
                 for result in train(name, plan, sites, seed):

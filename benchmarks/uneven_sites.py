@@ -1,4 +1,4 @@
-"""The hippocampus volumes at 2 mm, dealt to four uneven sites whose scanners differ.
+"""The hippocampus volumes at 1 or 2 mm, dealt to four uneven sites whose scanners differ.
 
 A seed decides who gets which case; the scanners are always the same. They differ in gamma, bias
 field and slice thickness: what normalising intensities does not undo.
@@ -20,8 +20,8 @@ from segfed.engine.cache import label_positions
 from segfed.volumes import read_image, read_label
 
 N_TEST = 15
-CANVAS = (24, 32, 24)
-"""Every crop of the data set fits in at 2 mm: test cases are predicted whole, in one batch."""
+CANVAS_MM = (48, 64, 48)
+"""Every crop of the data set fits in: test cases are predicted whole, in one batch."""
 
 
 @dataclass(frozen=True)
@@ -81,26 +81,39 @@ def scanned(image: np.ndarray, scanner: Scanner, rng: np.random.Generator) -> np
 
 
 def prepared(
-    image: np.ndarray, label: np.ndarray, scanner: Scanner, rng: np.random.Generator, name: str
+    image: np.ndarray,
+    label: np.ndarray,
+    scanner: Scanner,
+    rng: np.random.Generator,
+    *,
+    name: str,
+    spacing_mm: int,
 ) -> PreparedCase:
-    """A case at 2 mm with mean 0 and standard deviation 1."""
-    coarse = avg_pool3d(torch.from_numpy(scanned(image, scanner, rng))[None, None], 2)[0, 0]
+    """A case with mean 0 and standard deviation 1."""
+    fine = torch.from_numpy(scanned(image, scanner, rng))
+    coarse = avg_pool3d(fine[None, None], spacing_mm)[0, 0]
     classes = one_hot(torch.from_numpy(label.astype(np.int64)), 3).movedim(-1, 0)[None].double()
-    values = avg_pool3d(classes, 2)[0].argmax(0).numpy().astype(np.uint8)
+    values = avg_pool3d(classes, spacing_mm)[0].argmax(0).numpy().astype(np.uint8)
     image = ((coarse - coarse.mean()) / coarse.std()).numpy().astype(np.float32)[None]
     return PreparedCase(name, name, image, values, label_positions(values))
 
 
-def deal(cases: Sequence[tuple[np.ndarray, np.ndarray]], seed: int) -> dict[str, Cases]:
+def deal(
+    cases: Sequence[tuple[np.ndarray, np.ndarray]], seed: int, *, spacing_mm: int = 2
+) -> dict[str, Cases]:
     """Every site's cases, dealt and scanned by a seed."""
+    canvas = [length // spacing_mm for length in CANVAS_MM]
     rng = np.random.default_rng(seed)
     order = list(rng.permutation(len(cases)))
     sites = {}
     for name, scanner in SCANNERS.items():
         chosen = [order.pop() for _ in range(scanner.n_train + N_TEST)]
-        mine = [prepared(*cases[i], scanner, rng, f"{name}{i}") for i in chosen]
+        mine = [
+            prepared(*cases[i], scanner, rng, name=f"{name}{i}", spacing_mm=spacing_mm)
+            for i in chosen
+        ]
         tests = mine[scanner.n_train :]
-        images, labels = torch.zeros(N_TEST, 1, *CANVAS), torch.zeros(N_TEST, *CANVAS)
+        images, labels = torch.zeros(N_TEST, 1, *canvas), torch.zeros(N_TEST, *canvas)
         for image, label, case in zip(images, labels, tests, strict=True):
             i, j, k = case.label.shape
             image[:, :i, :j, :k] = torch.from_numpy(case.image)
