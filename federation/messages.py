@@ -169,7 +169,7 @@ def pack(content: bytes) -> ArrayRecord:
     """A safetensors file as Flower's record; nothing as an empty one.
 
     Flower moves each array by calls of its own, which it signs and notes in a database: 19 MB in
-    twenty-two arrays cost the server's process several times what they cost as one.
+    twenty-two arrays cost the server's process about twice what they cost as one.
     """
     return ArrayRecord({_FILE: Array(np.frombuffer(content, np.uint8))} if content else {})
 
