@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from flwr.serverapp import Grid, ServerApp
 from federation.server_app import make_server_app
 from segfed.errors import FederationError, SegfedError
 from segfed.files import write_text
+from segfed.processes import die_with_parent
 from segfed.protocol import (
     MANIFEST_KEY,
     SERVER_FOLDER_VARIABLE,
@@ -33,7 +32,6 @@ logger = logging.getLogger(__name__)
 # A server process whose SuperLink was killed takes some seconds to notice.
 _PATIENCE_SECONDS = 30.0
 _PAUSE_SECONDS = 0.5
-_PR_SET_PDEATHSIG = 1
 
 app = ServerApp()
 """What Flower loads at the server."""
@@ -79,8 +77,8 @@ def end_with_parent() -> None:
     Flower interrupts it then, too, and says goodbye to its SuperLink, which may take for ever where
     that has gone: the study would stay locked. Nothing is lost, for a round is written whole.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if ask := die_with_parent(signal.SIGKILL):
+        ask()
 
 
 @contextlib.contextmanager

@@ -6,16 +6,18 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, Message
+from safetensors.numpy import save
 
 from federation.attendance import Attendance
 from federation.messages import (
     Weights,
+    pack,
     request_message,
     stage_message,
-    weights_sha256,
     write_arrays,
 )
 from federation.notes import RoundNotes
+from segfed.files import sha256_bytes
 from segfed.protocol import Stage, Verb
 from segfed.settings import Settings
 
@@ -48,8 +50,9 @@ class RoundRequests:
             held_by: Sites that have the model since they scored it: its hash is enough for them.
             corrections: What else a site gets, if there is something for it.
         """
-        held_sha256 = weights_sha256(model) if held_by else ""
-        whole = write_arrays(model)
+        content = save(model)
+        held_sha256 = sha256_bytes(content) if held_by else ""
+        whole = pack(content)
 
         def message(site: str, node_id: int) -> Message:
             correction = corrections.get(site, {})

@@ -19,9 +19,7 @@ from federation.updates import is_dice
 from segfed.errors import FederationError, WeightsError
 from segfed.files import write_bytes, write_text
 from segfed.protocol import FederationState, Manifest, RoundRecord
-
-_STATE_FILE = "state.json"
-_METRICS_FILE = "metrics.jsonl"
+from segfed.run_files import METRICS_FILE, STATE_FILE
 
 
 def finished_rounds(
@@ -38,11 +36,11 @@ def finished_rounds(
         FederationError: If the folder holds the run of another manifest or of other sites, or is
             damaged.
     """
-    if not (out / _STATE_FILE).exists():
+    if not (out / STATE_FILE).exists():
         return ()
     try:
-        state = FederationState.model_validate_json((out / _STATE_FILE).read_bytes())
-        lines = (out / _METRICS_FILE).read_text(encoding="utf-8").splitlines()
+        state = FederationState.model_validate_json((out / STATE_FILE).read_bytes())
+        lines = (out / METRICS_FILE).read_text(encoding="utf-8").splitlines()
         records = tuple(RoundRecord.model_validate_json(line) for line in lines)
     except (OSError, ValueError) as error:
         raise FederationError(
@@ -78,8 +76,8 @@ def save_round(
     if model.memory:
         write_bytes(memory_path(out, last), save(model.memory))
     lines = "".join(record.model_dump_json() + "\n" for record in records)
-    write_text(out / _METRICS_FILE, lines)
-    write_text(out / _STATE_FILE, state.model_dump_json(indent=2) + "\n")
+    write_text(out / METRICS_FILE, lines)
+    write_text(out / STATE_FILE, state.model_dump_json(indent=2) + "\n")
     kept = {
         weights_path(out, last),
         weights_path(out, state.best_round or last),
@@ -103,7 +101,7 @@ def end_run(
         reason: Why, in a sentence.
     """
     state = _state(manifest, records).model_copy(update={"finished": True, "ended": reason})
-    write_text(out / _STATE_FILE, state.model_dump_json(indent=2) + "\n")
+    write_text(out / STATE_FILE, state.model_dump_json(indent=2) + "\n")
     return state
 
 

@@ -25,7 +25,7 @@ from monailabel.interfaces.utils.app import app_instance
 from pydantic import BaseModel, Field
 
 from label_app.answers import explaining
-from segfed.cli.processes import die_with_parent
+from segfed.processes import die_with_parent
 from segfed.sites import Site, load_site
 from segfed.study.fine_tune import WORK_FOLDER
 from segfed.study.own_labels import ArmChoice, Choice, labels_to_train_on

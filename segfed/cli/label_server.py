@@ -18,10 +18,10 @@ from typing import BinaryIO, NoReturn
 import httpx
 
 from segfed.cli.label_listen import Listen, check_listen, free_port
-from segfed.cli.processes import die_with_parent
 from segfed.cli.server_folder import temporary_folder
 from segfed.errors import ServerError
 from segfed.files import write_text
+from segfed.processes import die_with_parent
 from segfed.sites import read_accounts
 
 _APP = 'from label_app.main import SegfedLabelApp\n\n__all__ = ["SegfedLabelApp"]\n'

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from segfed.cli.processes import die_with_parent
 from segfed.errors import FederationError
 from segfed.files import write_text
+from segfed.processes import die_with_parent
 from segfed.protocol import FederationJob, FederationState, RoundRecord
 from segfed.run_files import read_state
 

@@ -14,9 +14,9 @@ from typing import NoReturn
 
 from rich.text import Text
 
-from segfed.cli.processes import die_with_parent, has_child
 from segfed.errors import FederationError
 from segfed.files import locked
+from segfed.processes import die_with_parent, has_child
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0
 # A program that ran so long had started well: what ended it is new.

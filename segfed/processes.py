@@ -12,15 +12,15 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent() -> Callable[[], int] | None:
-    """What a child does first: ask Linux for SIGTERM when its parent dies, however it dies.
+def die_with_parent(by: signal.Signals = signal.SIGTERM) -> Callable[[], int] | None:
+    """What a child does first: ask Linux for a signal when its parent dies, however it dies.
 
     For ``preexec_fn``; None on other systems, which have no such request.
     """
     if sys.platform != "linux":
         return None
     # Looked up here: between fork and exec nothing but the call itself may happen.
-    return partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, signal.SIGTERM)
+    return partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, by)
 
 
 def has_child(pid: int, text: str) -> bool | None:
