@@ -86,14 +86,15 @@ def site_statement(
             f"begins with {manifest_sha256!r}, expected one. `segfed audit show` lists them; name "
             "one with --study."
         )
+    (sha256,) = found
     return Statement(
         by="site",
-        manifest_sha256=found.pop(),
+        manifest_sha256=sha256,
         made_at=now,
         heads=tuple(
             SeenHead(round=e.round, site=site, site_head=e.hash, server_head=e.server_head)
             for e in entries
-            if e.manifest_sha256.startswith(manifest_sha256)
+            if e.manifest_sha256 == sha256
         ),
     )
 

@@ -24,6 +24,10 @@ app = typer.Typer(
     help="What left a site, and whether its records are what was written.",
 )
 
+_SiteOrRun = Annotated[
+    Path, typer.Argument(metavar="SITE|RUN", help="A site's folder, or the server's run.")
+]
+
 
 @app.command("show")
 def show(
@@ -126,9 +130,7 @@ def verify(
 
 @app.command("sign")
 def sign(
-    folder: Annotated[
-        Path, typer.Argument(metavar="SITE|RUN", help="A site's folder, or the server's run.")
-    ],
+    folder: _SiteOrRun,
     key: Annotated[
         Path,
         typer.Option("--key", help="The site's node.key, or the private key of the study's owner."),
@@ -155,9 +157,7 @@ def sign(
 
 @app.command("compare")
 def compare(
-    folder: Annotated[
-        Path, typer.Argument(metavar="SITE|RUN", help="A site's folder, or the server's run.")
-    ],
+    folder: _SiteOrRun,
     statement: Annotated[Path, typer.Argument(help="What the other side signed.")],
     key: Annotated[
         Path,
