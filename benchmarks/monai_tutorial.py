@@ -97,13 +97,22 @@ class Tutorial:
             yield from self._data
 
     @torch.no_grad()
-    def dice(self, held_out: CacheDataset) -> float:
-        """Mean Dice of the labels over cases."""
+    def dice(self, held_out: CacheDataset, *, mirrored: bool = False) -> float:
+        """Mean Dice of the labels over cases, predicted once or averaged over mirrored images."""
         self._network.eval()
+        axes = [2 + axis for axis in self._plan.mirror_axes]
+
+        def predict(image: torch.Tensor) -> torch.Tensor:
+            scores = self._network(image).softmax(dim=1)
+            if mirrored:
+                turned = self._network(image.flip(axes)).flip(axes)
+                scores = scores + turned.softmax(dim=1)
+            return scores
+
         rows = []
         for case in held_out:
             scores = sliding_window_inference(
-                case["image"][None], self._plan.patch_voxels, 4, self._network, overlap=0.5
+                case["image"][None], self._plan.patch_voxels, 4, predict, overlap=0.5
             )
             predicted, label = (
                 np.asarray(values) for values in (scores[0].argmax(dim=0), case["label"][0])

@@ -1,13 +1,13 @@
 """Seconds and peak memory of predicting one CT: segfed beside MONAI's own pieces, same network.
 
-    python benchmarks/prediction_speed.py [--shape 512 512 300] [--repeats 3]
+    python benchmarks/prediction_speed.py [--shape 512 512 300] [--repeats 3] [--of segfed MONAI]
 
 The CT is a body that fills 80 % of the field of view from right to left and 60 % from back to
 front, in air. MONAI gets what its tutorials use: `Orientationd`, `Spacingd`,
 `ScaleIntensityRanged`, `sliding_window_inference` (Gaussian weights, overlap one half, 4 windows at
 once), `Invertd` on the scores, argmax; once as it is, and once with `CropForegroundd` to the body.
-Weights are random: times do not depend on them. Every measurement has a process of its own, the
-three take turns, and medians are printed; files are neither read nor written.
+Weights are random: times do not depend on them. Every measurement has a process of its own, they
+take turns, and medians are printed; files are neither read nor written.
 """
 
 from __future__ import annotations
@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--features", type=int, nargs="+", default=(16, 32, 64))
     parser.add_argument("--stem-stride", type=int, choices=(1, 2), default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--of", nargs="+", choices=list(WAYS), default=list(WAYS))
     arguments = parser.parse_args()
     arguments.shape, arguments.spacing_mm = tuple(arguments.shape), tuple(arguments.spacing_mm)
     plan = the_plan(arguments)
@@ -135,7 +136,7 @@ def main() -> None:
         f"{arguments.repeats} repeats"
     )
     spawn = multiprocessing.get_context("spawn")
-    found: dict[str, list[tuple[float, float, np.ndarray]]] = {name: [] for name in WAYS}
+    found: dict[str, list[tuple[float, float, np.ndarray]]] = {name: [] for name in arguments.of}
     for _ in range(arguments.repeats):
         for name, rows in found.items():
             receiver, sender = spawn.Pipe(duplex=False)
@@ -147,8 +148,9 @@ def main() -> None:
     seconds = {name: statistics.median(row[0] for row in rows) for name, rows in found.items()}
     for name, rows in found.items():
         classes = " ".join(f"{100 * share:.1f}" for share in rows[0][2])
+        ratio = seconds[name] / seconds[arguments.of[0]]
         print(
-            f"{name:15s} {seconds[name]:7.1f} s   {seconds[name] / seconds['segfed']:5.2f} x   "
+            f"{name:15s} {seconds[name]:7.1f} s   {ratio:5.2f} x   "
             f"peak {max(row[1] for row in rows):.2f} GiB   voxels by class: {classes} %"
         )
 

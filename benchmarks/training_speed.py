@@ -1,6 +1,6 @@
 """Seconds a training step takes, by layout, stem and width, and Dice against time on real data.
 
-    python benchmarks/training_speed.py [--minutes 2.5 12] [--seeds 3] [--rival] [--no-steps]
+    python benchmarks/training_speed.py [--minutes 2.5 12] [--seeds 3] [--of segfed MONAI]
 
 The data are the hippocampus volumes of the Medical Segmentation Decathlon (Task04), by default
 those beside the checkout; 40 of the cases are held out, and served no choice of a setting. Steps
@@ -9,8 +9,9 @@ Times include loading and augmentation.
 
 A training gets a budget of minutes for everything: start of the process with its imports,
 preprocessing, and the steps, whose number follows from the time that a few of them take. Scoring in
-between is not counted. With `--rival` MONAI's tutorial pipeline gets the same, see
-`monai_tutorial.py`. Run it on a machine that does nothing else.
+between is not counted. The last score comes again from labels on the images' own grids, predicted
+as they are and mirrored, too (`segfed predict --mirror`). With `--of segfed MONAI` MONAI's tutorial
+pipeline gets the same budget, see `monai_tutorial.py`. Run it on a machine that does nothing else.
 
 A plan is chosen with `--tune --plan '{"features": [32, 64, 128], "batch_size": 4}'`, which leaves
 the held-out cases alone: 120 of the others are trained on, and 40 are scored.
@@ -23,7 +24,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,15 @@ from segfed.engine import (
     PreparedCase,
     build_network,
     make_plan,
+    predict_label,
     prepare,
     select_device,
     validation_dice,
 )
 from segfed.engine.device import has_bfloat16_units
+from segfed.evaluation import dice
 from segfed.sites import LabelledCase, load_task
+from segfed.volumes import read_channels, read_label
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "full resolution, 16-32-64": {"features": (16, 32, 64), "stem_stride": 1},
@@ -115,10 +119,26 @@ class Score:
     """Mean of the anterior and the posterior part over the held-out cases."""
 
 
+def score_labels(
+    network: torch.nn.Module, plan: Plan, cases: Sequence[LabelledCase], device: torch.device
+) -> None:
+    """Print the Dice of labels on the images' own grids, without and with mirroring."""
+    for axes in ((), plan.mirror_axes):
+        rows = []
+        for labelled in cases:
+            volume = read_channels(labelled.case.channels)
+            label = read_label(labelled.label_path).data[0]
+            predicted = predict_label([network], plan, volume, device=device, mirror_axes=axes)
+            rows.append([dice(label == v, predicted.data[0] == v) for v in plan.labels.values()])
+        mirrored = f"mirrored along axes {axes}" if axes else "not mirrored"
+        print(f"  on the images' own grids, {mirrored}: Dice {np.mean(rows):.4f}", flush=True)
+
+
 def learn(
     plan: Plan,
     cases: Sequence[PreparedCase],
     held_out: Sequence[PreparedCase],
+    own_grids: Sequence[LabelledCase],
     *,
     seed: int,
     spent: float,
@@ -135,8 +155,9 @@ def learn(
     for end in score_steps(steps):
         left = max(0.0, budget - spent)
         spent += run.run(end - run.steps_done, seconds=left).seconds
-        dice = validation_dice(run.network, plan, held_out, device=device)
-        yield Score(run.steps_done, spent, mean_dice(dice))
+        scores = validation_dice(run.network, plan, held_out, device=device)
+        yield Score(run.steps_done, spent, mean_dice(scores))
+    score_labels(run.network, plan, own_grids, device)
 
 
 def learn_tutorial(
@@ -162,6 +183,7 @@ def learn_tutorial(
         left = max(0.0, budget - spent)
         spent += run.run(end - run.steps_done, total=steps, seconds=left)
         yield Score(run.steps_done, spent, run.dice(scored))
+    print(f"  mirrored along axes {plan.mirror_axes}: Dice {run.dice(scored, mirrored=True):.4f}")
 
 
 def score_steps(steps: int) -> list[int]:
@@ -189,7 +211,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder with dataset.json")
     parser.add_argument("--minutes", type=float, nargs="+", default=[2.5], help="in all")
     parser.add_argument("--seeds", type=int, default=1, help="trainings with different seeds")
-    parser.add_argument("--rival", action="store_true", help="train MONAI's pipeline, too")
+    parser.add_argument("--of", nargs="+", choices=["segfed", "MONAI"], default=["segfed"])
     parser.add_argument("--plan", type=json.loads, default={}, help="settings to try, as JSON")
     parser.add_argument("--tune", action="store_true", help="score other cases, to choose a plan")
     parser.add_argument("--no-steps", action="store_true", help="leave out the seconds of a step")
@@ -217,29 +239,31 @@ def main() -> None:
             f"the task's plan: features {plan.features}, stem {plan.stem_stride}, batch "
             f"{plan.batch_size}, learning rate {plan.learning_rate:g}; {arguments.seeds} seed(s)"
         )
+        trainings: dict[str, Callable[[int, float], Iterator[Score]]] = {
+            "segfed": lambda seed, budget: learn(
+                plan,
+                [prepared[index] for index in train],
+                [prepared[index] for index in held_out],
+                [labelled[index] for index in held_out],
+                seed=seed,
+                spent=starting + preparing,
+                budget=budget,
+                device=device,
+            ),
+            "MONAI": lambda seed, budget: learn_tutorial(
+                plan,
+                [labelled[index] for index in train],
+                [labelled[index] for index in held_out],
+                seed=seed,
+                spent=starting,
+                budget=budget,
+            ),
+        }
         for minutes in arguments.minutes:
             last: dict[str, list[float]] = {}
             for seed in range(arguments.seeds):
-                about = {"seed": seed, "budget": 60 * minutes}
-                runs = {
-                    "segfed": learn(
-                        plan,
-                        [prepared[index] for index in train],
-                        [prepared[index] for index in held_out],
-                        spent=starting + preparing,
-                        device=device,
-                        **about,
-                    )
-                }
-                if arguments.rival:
-                    runs["MONAI"] = learn_tutorial(
-                        plan,
-                        [labelled[index] for index in train],
-                        [labelled[index] for index in held_out],
-                        spent=starting,
-                        **about,
-                    )
-                for name, scores in runs.items():
+                for name in arguments.of:
+                    scores = trainings[name](seed, 60 * minutes)
                     final = show(f"{name}, {minutes:g} minutes, seed {seed}", scores)
                     last.setdefault(name, []).append(final.dice)
             for name, values in last.items():
