@@ -1,14 +1,18 @@
 """Seconds of a round across processes that no site spends on training or validation.
 
-    python benchmarks/round_overhead.py [--sites 3] [--rounds 6]
+    python benchmarks/round_overhead.py [--sites 3] [--rounds 6] [--turns 1] [--nvflare-python PATH]
 
 A real federation on this machine, over TLS and with node authentication: SuperLink, and a node and
 an agent for each synthetic site, with a model of 19 MB. The figure of a round is the server's time
 from the first request to the last score, less the longest time that a site says it worked; the
 first round, in which caches fill, does not count. Two exchanges make a round (train, validate).
 Each waits for Flower's node to look for messages, for its executor to look for work, for a new
-process that relays, and for the node to see the answer: up to 0.5 s each but for the process, see
-``federation/node.py``. 3 sites wait for the slowest of them.
+process that relays, and for the node to see the answer, see ``federation/node.py``; 3 sites wait
+for the slowest of them.
+
+`--nvflare-python` is an interpreter of an environment with `pip install nvflare==2.9.0`, which is
+no dependency of segfed. Both then take turns: NVFlare's FedAvg has one exchange a round, as many
+bytes up and down, and sites that do nothing, so that all of its round is overhead.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import getpass
+import json
 import os
 import statistics
 import subprocess
@@ -45,6 +50,8 @@ from segfed.protocol import Manifest, RoundRecord, StudyFolder
 from segfed.run_files import read_rounds, read_state
 from segfed.sites import Site
 
+NVFLARE = Path(__file__).with_name("nvflare_rounds.py")
+MEGABYTES = 19.0
 SPACING_MM = 12.0
 PLAN = {"spacing_mm": [SPACING_MM] * 3, "patch_voxels": [16] * 3, "features": [64, 360]}
 _SEGFED = (sys.executable, "-c", "from segfed.cli import main; main()", "federate")
@@ -54,18 +61,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sites", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--turns", type=int, default=1, help="federations of so many rounds")
+    parser.add_argument("--nvflare-python", type=Path, help="with nvflare installed")
     options = parser.parse_args()
+    found: dict[str, list[float]] = {}
+    for _ in range(options.turns):
+        found.setdefault("segfed", []).extend(turn(options.sites, options.rounds))
+        if options.nvflare_python:
+            others = nvflare(options.nvflare_python, options.sites, options.rounds)
+            found.setdefault("NVFlare", []).extend(others)
+    for name, seconds in found.items():
+        print(
+            f"{name}: median overhead of {len(seconds)} rounds {statistics.median(seconds):.1f} s "
+            f"({min(seconds):.1f} to {max(seconds):.1f})"
+        )
+
+
+def turn(n_sites: int, rounds: int) -> list[float]:
+    """The overhead of each round of one federation but the first."""
     # Unix sockets have short paths.
     with tempfile.TemporaryDirectory(prefix="sf-") as folder:
-        records = run(Path(folder), n_sites=options.sites, rounds=options.rounds)
-    overheads = [overhead(record) for record in records[1:]]
-    for record, seconds in zip(records[1:], overheads, strict=True):
+        records = run(Path(folder), n_sites=n_sites, rounds=rounds)[1:]
+    for record in records:
         megabytes = max(site["bytes_down"] or 0 for site in record.sites.values()) / 1e6
         print(
-            f"round {record.round}: {record.seconds:5.1f} s, of which {seconds:4.1f} s overhead; "
-            f"{megabytes:.1f} MB to each site"
+            f"round {record.round}: {record.seconds:5.1f} s, of which {overhead(record):4.1f} s "
+            f"overhead; {megabytes:.1f} MB to each site"
         )
-    print(f"median overhead of {len(overheads)} rounds: {statistics.median(overheads):.1f} s")
+    return [overhead(record) for record in records]
+
+
+def nvflare(python: Path, n_sites: int, rounds: int) -> list[float]:
+    """The same of NVFlare, which has no overhead but its rounds."""
+    command = [python, NVFLARE, n_sites, rounds, round(MEGABYTES)]
+    done = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, text=True, check=True)
+    seconds: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return seconds
 
 
 def overhead(record: RoundRecord) -> float:
