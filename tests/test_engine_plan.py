@@ -65,7 +65,7 @@ def test_clicks_bring_inputs_of_their_own():
 
 def test_a_plan_without_later_settings_is_the_same_bytes_as_before_there_were_any():
     # Its hash is what hospitals approved, and what results are stored under.
-    later = {"strides", "click_label", "group_norm", "residual"}
+    later = {"strides", "click_label", "group_norm", "residual", "autotune"}
     assert not later & sample_plan().model_dump(mode="json").keys()
     assert sample_plan().kernels == ((3, 3, 3), (3, 3, 3))
 

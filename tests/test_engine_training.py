@@ -394,6 +394,29 @@ def test_a_structure_that_no_case_of_a_site_holds_is_not_invented():
     assert not (scores.argmax(dim=0) == 2).any()
 
 
+def test_autotuning_changes_nothing_on_a_cpu():
+    as_it_is, tuned = trainer(), trainer(autotune=True)
+    as_it_is.run(3)
+    tuned.run(3)
+
+    assert_same(as_it_is.weights(), tuned.weights())
+
+
+def test_the_network_compiles_as_one_program_with_the_same_gradients():
+    plan = sample_plan(features=(4, 8, 8), deep_supervision=True, patch_voxels=(16, 24, 16))
+    network = build_network(plan, seed=0)
+    image = torch.randn(2, 1, 16, 24, 16, generator=torch.Generator().manual_seed(0))
+
+    def gradients(at_scales):
+        network.zero_grad()
+        sum(scale.square().mean() for scale in at_scales(image)).backward()
+        return {name: value.grad.clone() for name, value in network.named_parameters()}
+
+    compiled = gradients(torch.compile(network.at_scales, backend="eager", fullgraph=True))
+
+    torch.testing.assert_close(compiled, gradients(network.at_scales), atol=1e-4, rtol=1e-3)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 def test_a_gpu_learns_what_a_cpu_learns_and_says_how_much_memory_it_took():
@@ -405,3 +428,16 @@ def test_a_gpu_learns_what_a_cpu_learns_and_says_how_much_memory_it_took():
 
     assert validation_dice(network, plan, cases[4:], device=device)["pebble"] > 0.8
     assert 0 < summary.peak_bytes < 1e9
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_autotuning_on_a_gpu_learns_as_much():
+    plan, cases, device = sample_plan(autotune=True), sample_cases(6), torch.device("cuda")
+    network = build_network(plan, seed=0)
+    run = LocalTrainer(plan, cases[:4], network=network, seed=0, total_steps=40, device=device)
+
+    run.run(40)
+
+    assert validation_dice(network, plan, cases[4:], device=device)["pebble"] > 0.8
+    assert torch.backends.cudnn.deterministic

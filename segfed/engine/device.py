@@ -54,6 +54,13 @@ def place(network: Network, device: torch.device) -> Network:
     return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
 
 
+def autotuned(device: torch.device) -> AbstractContextManager[object]:
+    """A context in which cuDNN tries its convolutions, which ``place`` forbids otherwise."""
+    if device.type == "cuda":
+        return torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False)
+    return nullcontext()
+
+
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
     """A context that computes in bfloat16 where the device has matrix units for it.
 

@@ -20,6 +20,9 @@ class BatchGradients:
     def __init__(self, network: UNet, plan: Plan, *, device: torch.device) -> None:
         """Begin with whole batches."""
         self._network = network
+        self._at_scales = network.at_scales
+        if plan.autotune and device.type == "cuda":
+            self._at_scales = torch.compile(network.at_scales)
         self._structures = tuple(plan.structures.values())
         self._device = device
         self._n_parts = 1
@@ -53,7 +56,7 @@ class BatchGradients:
         try:
             for image, label in parts:
                 with mixed_precision(self._device):
-                    scales = self._network.at_scales(image)
+                    scales = self._at_scales(image)
                 loss = loss_at_scales(scales, label, structures=self._structures)
                 loss = loss * (len(image) / len(images))
                 loss.backward()  # type: ignore[no-untyped-call]

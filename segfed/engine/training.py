@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 
 from segfed.engine.batches import Patches, draw_patches, training_batch
 from segfed.engine.cache import PreparedCase
-from segfed.engine.device import enough_memory, place, reused_memory
+from segfed.engine.device import autotuned, enough_memory, place, reused_memory
 from segfed.engine.gradients import BatchGradients
 from segfed.engine.network import UNet
 from segfed.engine.optimizer import load_optimizer, make_optimizer, optimizer_tensors
@@ -177,7 +178,8 @@ class LocalTrainer:
             torch.cuda.reset_peak_memory_stats(self.device)
         steering = Steering(self.network, mu=proximal_mu, correction=correction)
         losses: list[float] = []
-        with reused_memory(self.device), ThreadPoolExecutor(max_workers=1) as ahead:
+        tuning = autotuned(self.device) if self.plan.autotune else nullcontext()
+        with tuning, reused_memory(self.device), ThreadPoolExecutor(max_workers=1) as ahead:
             # What a step draws depends on its number alone, not on when it is drawn.
             drawn = ahead.submit(self._draw, self.steps_done)
             for _ in range(steps):

@@ -67,6 +67,10 @@ class PlanSettings(Settings):
     residual: bool = False
     """Let each level change what comes into it instead of replacing it."""
 
+    autotune: bool = False
+    """On a GPU let cuDNN try its convolutions and compile the network (``torch.compile``) for
+    training: a seed then no longer decides the weights to the last bit."""
+
     @property
     def level_strides(self) -> tuple[tuple[int, int, int], ...]:
         """Stride along I, J and K of each level after the first."""
@@ -104,7 +108,7 @@ class PlanSettings(Settings):
     def _without_later_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Plans are identified by the hash of this: those from before there were these keep theirs
         content: dict[str, Any] = dump(self)
-        later = ("strides", "click_label", "group_norm", "residual")
+        later = ("strides", "click_label", "group_norm", "residual", "autotune")
         return {key: value for key, value in content.items() if key not in later or value}
 
 
