@@ -20,9 +20,8 @@ class BatchGradients:
     def __init__(self, network: UNet, plan: Plan, *, device: torch.device) -> None:
         """Begin with whole batches."""
         self._network = network
-        self._at_scales = network.at_scales
-        if plan.autotune and device.type == "cuda":
-            self._at_scales = torch.compile(network.at_scales)
+        is_compiled = plan.autotune and device.type == "cuda"
+        self._compiled = torch.compile(network.at_scales) if is_compiled else None
         self._structures = tuple(plan.structures.values())
         self._device = device
         self._n_parts = 1
@@ -52,11 +51,12 @@ class BatchGradients:
         """As ``take``; None where memory ran out, but smaller parts may fit."""
         self._network.zero_grad(set_to_none=True)
         total = 0.0
+        at_scales = self._compiled or self._network.at_scales
         parts = zip(images.chunk(self._n_parts), labels.chunk(self._n_parts), strict=True)
         try:
             for image, label in parts:
                 with mixed_precision(self._device):
-                    scales = self._at_scales(image)
+                    scales = at_scales(image)
                 loss = loss_at_scales(scales, label, structures=self._structures)
                 loss = loss * (len(image) / len(images))
                 loss.backward()  # type: ignore[no-untyped-call]
