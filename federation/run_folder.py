@@ -19,7 +19,7 @@ from federation.updates import is_dice
 from segfed.errors import FederationError, WeightsError
 from segfed.files import write_bytes, write_text
 from segfed.protocol import FederationState, Manifest, RoundRecord
-from segfed.run_files import METRICS_FILE, STATE_FILE
+from segfed.run_files import METRICS_FILE, STATE_FILE, read_rounds, read_state
 
 
 def finished_rounds(
@@ -33,21 +33,13 @@ def finished_rounds(
         sites: Who takes part, who must have then, too; None where sites come and go.
 
     Raises:
-        FederationError: If the folder holds the run of another manifest or of other sites, or is
-            damaged.
+        FederationError: If the folder holds the run of another manifest or of other sites.
+        ConfigError: If its files are damaged.
     """
     if not (out / STATE_FILE).exists():
         return ()
-    try:
-        state = FederationState.model_validate_json((out / STATE_FILE).read_bytes())
-        lines = (out / METRICS_FILE).read_text(encoding="utf-8").splitlines()
-        records = tuple(RoundRecord.model_validate_json(line) for line in lines)
-    except (OSError, ValueError) as error:
-        raise FederationError(
-            f"{out} holds the state of a run that cannot be read ({type(error).__name__}); "
-            "expected what an earlier run wrote. Delete the folder to begin anew."
-        ) from error
-    records = records[: state.rounds_done]  # a line more, if the process was killed in between
+    state = read_state(out)
+    records = read_rounds(out, state)
     names = set(records[-1].sites) if records else set()
     expected = names if sites is None or not records else set(sites)
     if state.manifest_sha256 != manifest.sha256 or names != expected:

@@ -16,7 +16,7 @@ from federation.run_folder import (
     weights_path,
 )
 from federation.server_optimizer import GlobalModel
-from segfed.errors import FederationError
+from segfed.errors import ConfigError, FederationError
 from segfed.protocol import RoundRecord
 from tests.federation_samples import arrays, manifest
 
@@ -177,5 +177,14 @@ def test_a_damaged_state_is_explained(tmp_path):
     save(tmp_path, 0.5)
     (tmp_path / "state.json").write_text("{")
 
-    with pytest.raises(FederationError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is not valid JSON"):
+        finished_rounds(tmp_path, manifest(), sites=SITES)
+
+
+def test_rounds_that_the_state_counts_but_nobody_wrote_down_are_missed(tmp_path):
+    save(tmp_path, 0.5, 0.1)
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().splitlines(keepends=True)[0])
+
+    with pytest.raises(ConfigError, match="holds 1 rounds; expected 2"):
         finished_rounds(tmp_path, manifest(), sites=SITES)
