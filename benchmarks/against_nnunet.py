@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -29,10 +30,10 @@ from unittest.mock import patch
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from training_speed import DATA, TASK, labelled_cases, trainer
 
 from segfed.engine import LocalTrainer, Plan, PreparedCase, build_network, make_plan, prepare
+from segfed.engine.blocks import Convolution
 from segfed.engine.device import has_bfloat16_units
 from segfed.sites import load_task
 
@@ -130,25 +131,43 @@ def check_same_network(about: dict[str, Any], plan: Plan) -> None:
     )
 
 
-def floor_seconds(plan: Plan) -> float:
-    """Processor seconds of a step, if all of it ran like the largest convolution forward."""
+def convolution_seconds(plan: Plan) -> tuple[float, float]:
+    """Processor seconds of a step's convolutions, each by itself: forward, and backward."""
     network = build_network(plan, seed=0)
-    with FlopCounterMode(display=False) as counter:
-        network.at_scales(torch.zeros(1, plan.n_inputs, *plan.patch_voxels))
-    width = plan.features[0]
+    seen: list[tuple[Convolution, torch.Size]] = []
+    for module in network.modules():
+        if isinstance(module, Convolution):
+            module.register_forward_hook(lambda layer, data, _: seen.append((layer, data[0].shape)))
+    with torch.no_grad():
+        network.at_scales(torch.zeros(plan.batch_size, plan.n_inputs, *plan.patch_voxels))
     dtype = torch.bfloat16 if has_bfloat16_units(CPU) else torch.float32
-    image, weight = (
-        torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last_3d)
-        for shape in ((1, 2 * width, *plan.patch_voxels), (width, 2 * width, 3, 3, 3))
-    )
+    forward = backward = 0.0
+    for layer, shape in seen:
+        image, weight = (
+            each.to(dtype).contiguous(memory_format=torch.channels_last_3d)
+            for each in (torch.randn(shape), layer.weight.detach())
+        )
+        how = {"stride": layer.stride, "padding": layer.padding}
+        result = torch.nn.functional.conv3d(image, weight, **how)  # type: ignore[call-overload]
+        gradient = partial(
+            torch.ops.aten.convolution_backward,
+            *(torch.randn_like(result), image, weight, None),
+            *(layer.stride, layer.padding, (1, 1, 1), False, (0, 0, 0), 1),
+            (layer is not seen[0][0], True, False),  # the image needs no gradient
+        )
+        forward += fastest(partial(torch.nn.functional.conv3d, image, weight, **how))
+        backward += fastest(gradient)
+    return forward, backward
+
+
+def fastest(function: Callable[[], object]) -> float:
+    """Processor seconds of the fastest of a few calls; the first one also plans."""
     taken = []
-    for _ in range(6):
+    for _ in range(4):
         started = time.process_time()
-        torch.nn.functional.conv3d(image, weight, padding=1)
+        function()
         taken.append(time.process_time() - started)
-    rate = 2 * math.prod(plan.patch_voxels) * weight.numel() / min(taken)
-    # Gradients of weights and of inputs each cost as much as the way forward.
-    return 3 * counter.get_total_flops() * plan.batch_size / rate
+    return min(taken[1:])
 
 
 def main() -> None:
@@ -205,8 +224,11 @@ def race(nnunet: Rival, plan: Plan, cases: tuple[PreparedCase, ...], *, steps: i
         for rival_name in ("nnU-Net", "nnU-Net with loading"):
             clock, processor = medians[rival_name] / medians[name]
             print(f"{name:22s} over {rival_name:22s} {clock:.2f} {processor:.2f}")
-    floor = floor_seconds(plan)
-    print(f"at the rate of the largest convolution a step would take {floor:.2f} processor seconds")
+    forward, backward = convolution_seconds(plan)
+    print(
+        f"convolutions of a step alone: {forward:.2f} processor seconds forward, {backward:.2f} "
+        "backward"
+    )
 
 
 def one_step(run: LocalTrainer) -> Seconds:

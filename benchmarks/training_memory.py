@@ -1,6 +1,6 @@
 """Memory and open files of a training over few and many cases, and where a step's time goes.
 
-    python benchmarks/training_memory.py [--data FOLDER] [--cases 10 500] [--steps 30]
+    python benchmarks/training_memory.py [--data FOLDER] [--cases 10 500] [--steps 30] [--plan JSON]
 
 The cases are the hippocampus volumes of `training_speed.py`, repeated where more are asked for.
 Each number of cases gets a process of its own. Shares are of the seconds of the processor, and mean
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import multiprocessing
 import tempfile
 import time
@@ -25,7 +26,7 @@ import torch
 from hippocampus import DATA, TASK, labelled_cases
 from training_speed import trainer
 
-from segfed.engine import make_plan, prepare, select_device
+from segfed.engine import Plan, make_plan, prepare, select_device
 from segfed.engine.batches import training_batch
 from segfed.sites import LabelledCase, load_task
 
@@ -39,9 +40,11 @@ def memory_mb() -> tuple[float, float]:
     return anonymous, mapped
 
 
-def train(labelled: Sequence[LabelledCase], cache: Path, steps: int, sender: Any) -> None:
+def train(
+    plan: Plan, labelled: Sequence[LabelledCase], cache: Path, steps: int, sender: Any
+) -> None:
     """Send memory before and after some steps, open files, and the share of loading."""
-    plan, device = make_plan(load_task(TASK)), select_device("auto")
+    device = select_device("auto")
     cases = prepare(labelled, plan, cache)
     run = trainer(plan, cases, seed=0, steps=steps, device=device)
     run.run(1)
@@ -75,9 +78,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder with dataset.json")
     parser.add_argument("--cases", type=int, nargs="+", default=[10, 500])
     parser.add_argument("--steps", type=int, default=30, help="optimizer steps")
+    parser.add_argument("--plan", type=json.loads, default={}, help="settings to try, as JSON")
     arguments = parser.parse_args()
     spawn = multiprocessing.get_context("spawn")
-    plan = make_plan(load_task(TASK))
+    plan = make_plan(load_task(TASK), arguments.plan)
     print(
         f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads; UNet {plan.features}, "
         f"stem {plan.stem_stride}, batch {plan.batch_size}, {arguments.steps} steps"
@@ -94,7 +98,7 @@ def main() -> None:
             labelled = list(itertools.islice(itertools.cycle(every), n_cases))
             receiver, sender = spawn.Pipe(duplex=False)
             process = spawn.Process(
-                target=train, args=(labelled, folder / "cache2", arguments.steps, sender)
+                target=train, args=(plan, labelled, folder / "cache2", arguments.steps, sender)
             )
             process.start()
             sender.close()
