@@ -28,7 +28,8 @@ from flwr.supernode import start_client_internal
 from flwr.supernode.cli import flower_supernode, flwr_clientapp
 
 WAIT_SHARE, LONGEST_WAIT_SECONDS = 0.2, 0.5
-"""A wait takes this share of Flower's own: 0.5 s for a message, less for programs that run here."""
+"""A wait takes this share of Flower's own, but no longer than this; less, where only programs of
+this machine are asked."""
 
 _IMPORTED_ONCE = ["flwr.supercore.cli", "flwr.supernode.cli", "numpy", "pydantic"]
 

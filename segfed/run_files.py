@@ -6,10 +6,11 @@ from pathlib import Path
 
 from segfed.errors import ConfigError
 from segfed.protocol import FederationState, RoundRecord
-from segfed.settings import load_json
 
 STATE_FILE = "state.json"
 METRICS_FILE = "metrics.jsonl"
+
+_ADVICE = "Restore the run's folder from a backup, or delete it to begin anew."
 
 
 def read_state(run_folder: Path) -> FederationState:
@@ -18,7 +19,18 @@ def read_state(run_folder: Path) -> FederationState:
     Raises:
         ConfigError: If the file is missing or damaged.
     """
-    return load_json(run_folder / STATE_FILE, FederationState, kind="state of a federated run")
+    path = run_folder / STATE_FILE
+    try:
+        return FederationState.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ConfigError(
+            f"No state of a federated run at {path}. Check the path, or wait for its first round."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({type(error).__name__}); expected how far the run came, as "
+            f"the server wrote it. {_ADVICE}"
+        ) from error
 
 
 def read_rounds(run_folder: Path, state: FederationState) -> tuple[RoundRecord, ...]:
@@ -40,11 +52,11 @@ def read_rounds(run_folder: Path, state: FederationState) -> tuple[RoundRecord, 
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{path} cannot be read ({type(error).__name__}); expected a line for each round, as "
-            "the server wrote it. Restore the run's folder, or delete it to begin anew."
+            f"the server wrote it. {_ADVICE}"
         ) from error
     if len(records) < state.rounds_done:
         raise ConfigError(
             f"{path} holds {len(records)} rounds; expected {state.rounds_done}, as {STATE_FILE} "
-            "counts. Restore both files from one backup, or delete the folder to begin anew."
+            f"counts. {_ADVICE}"
         )
     return records

@@ -55,7 +55,10 @@ def place(network: Network, device: torch.device) -> Network:
 
 
 def autotuned(device: torch.device) -> AbstractContextManager[object]:
-    """A context in which cuDNN tries its convolutions, which ``place`` forbids otherwise."""
+    """A context in which cuDNN tries its convolutions, which ``place`` forbids otherwise.
+
+    It holds for the whole process.
+    """
     if device.type == "cuda":
         return torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False)
     return nullcontext()
