@@ -5,7 +5,7 @@
 `--nnunet-python` is an interpreter of an environment with `pip install nnunetv2==2.8.1` and, for a
 fair race, the same PyTorch; nnU-Net is no dependency of segfed. Both processes live at the same
 time and step in turns, so that other programs on the machine slow both alike; compare ratios, those
-of the processor's seconds where the machine is busy (with OMP_NUM_THREADS=1). The
+of the clock where it is idle and of the processor's seconds where not (with OMP_NUM_THREADS=1). The
 network is the one that nnU-Net plans for the hippocampus volumes of `training_speed.py`: the script
 compares the shapes of all convolutions. Ours takes its steps in bfloat16 where the processor has
 units for it, and in float32 beside it; nnU-Net's trainer takes float32 on a CPU.
@@ -132,7 +132,10 @@ def check_same_network(about: dict[str, Any], plan: Plan) -> None:
 
 
 def convolution_seconds(plan: Plan) -> tuple[float, float]:
-    """Processor seconds of a step's convolutions, each by itself: forward, and backward."""
+    """Processor seconds of a step's convolutions, each by itself: forward, and backward.
+
+    Without upsampling and heads, which are matrix products here.
+    """
     network = build_network(plan, seed=0)
     seen: list[tuple[Convolution, torch.Size]] = []
     for module in network.modules():

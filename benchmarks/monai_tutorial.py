@@ -98,16 +98,16 @@ class Tutorial:
 
     @torch.no_grad()
     def dice(self, held_out: CacheDataset, *, mirrored: bool = False) -> float:
-        """Mean Dice of the labels over cases, predicted once or averaged over mirrored images."""
+        """Mean Dice of the labels over cases, predicted once or averaged with the mirror image."""
         self._network.eval()
-        axes = [2 + axis for axis in self._plan.mirror_axes]
+        axes = [2 + axis for axis in self._plan.mirror_axes]  # one, or all at once
 
         def predict(image: torch.Tensor) -> torch.Tensor:
-            scores = self._network(image).softmax(dim=1)
-            if mirrored:
-                turned = self._network(image.flip(axes)).flip(axes)
-                scores = scores + turned.softmax(dim=1)
-            return scores
+            logits: torch.Tensor = self._network(image)
+            if not mirrored:
+                return logits
+            turned = self._network(image.flip(axes)).flip(axes)
+            return logits.softmax(dim=1) + turned.softmax(dim=1)
 
         rows = []
         for case in held_out:

@@ -5,7 +5,8 @@
 Runs where NVFlare is installed, without segfed. A federation as NVFlare provisions it, on this
 machine: a server, sites that keep their processes, certificates for all, one array as the model. A
 round goes from the first site that gets a model to the first one that gets the next; the last line
-of the output is their seconds as JSON, without those of the first round.
+of the output is their seconds as JSON, without those of the first round and of the last, which no
+other follows.
 """
 
 from __future__ import annotations
@@ -110,7 +111,8 @@ def running(kit: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

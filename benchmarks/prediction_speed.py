@@ -7,7 +7,8 @@ front, in air. MONAI gets what its tutorials use: `Orientationd`, `Spacingd`,
 `ScaleIntensityRanged`, `sliding_window_inference` (Gaussian weights, overlap one half, 4 windows at
 once), `Invertd` on the scores, argmax; once as it is, and once with `CropForegroundd` to the body.
 Weights are random: times do not depend on them. Every measurement has a process of its own, they
-take turns, and medians are printed; files are neither read nor written.
+take turns, and medians are printed, with their ratio to the first one's; files are neither read nor
+written.
 """
 
 from __future__ import annotations
