@@ -150,15 +150,16 @@ def convolution_seconds(plan: Plan) -> tuple[float, float]:
             each.to(dtype).contiguous(memory_format=torch.channels_last_3d)
             for each in (torch.randn(shape), layer.weight.detach())
         )
-        how = {"stride": layer.stride, "padding": layer.padding}
-        result = torch.nn.functional.conv3d(image, weight, **how)  # type: ignore[call-overload]
+        convolve = partial(
+            torch.nn.functional.conv3d, image, weight, stride=layer.stride, padding=layer.padding
+        )
         gradient = partial(
             torch.ops.aten.convolution_backward,
-            *(torch.randn_like(result), image, weight, None),
+            *(torch.randn_like(convolve()), image, weight, None),
             *(layer.stride, layer.padding, (1, 1, 1), False, (0, 0, 0), 1),
             (layer is not seen[0][0], True, False),  # the image needs no gradient
         )
-        forward += fastest(partial(torch.nn.functional.conv3d, image, weight, **how))
+        forward += fastest(convolve)
         backward += fastest(gradient)
     return forward, backward
 

@@ -54,12 +54,12 @@ def place(network: Network, device: torch.device) -> Network:
     return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
 
 
-def autotuned(device: torch.device) -> AbstractContextManager[object]:
-    """A context in which cuDNN tries its convolutions, which ``place`` forbids otherwise.
+def autotuned(device: torch.device, *, wanted: bool) -> AbstractContextManager[object]:
+    """A context in which cuDNN tries its convolutions if that is wanted; ``place`` forbids it.
 
     It holds for the whole process.
     """
-    if device.type == "cuda":
+    if wanted and device.type == "cuda":
         return torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False)
     return nullcontext()
 

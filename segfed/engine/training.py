@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -178,7 +177,7 @@ class LocalTrainer:
             torch.cuda.reset_peak_memory_stats(self.device)
         steering = Steering(self.network, mu=proximal_mu, correction=correction)
         losses: list[float] = []
-        tuning = autotuned(self.device) if self.plan.autotune else nullcontext()
+        tuning = autotuned(self.device, wanted=self.plan.autotune)
         with tuning, reused_memory(self.device), ThreadPoolExecutor(max_workers=1) as ahead:
             # What a step draws depends on its number alone, not on when it is drawn.
             drawn = ahead.submit(self._draw, self.steps_done)
